@@ -1,0 +1,134 @@
+"""A trading plan: what to trade, by which strategy, within which limits. Text enters here, so it is pydantic.
+
+Plans live in `config/plans/*.toml`, limit profiles in `config/limits/*.toml`; both are read and joined by `config.plans`,
+which reports every problem of a file at once.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from trading.market import INTERVALS
+from trading.money import canonical, dec, digest
+
+Money = Annotated[Decimal, BeforeValidator(lambda value: dec(value))]
+Ratio = Annotated[Decimal, BeforeValidator(lambda value: dec(value)), Field(ge=0, le=1)]
+PositiveMoney = Annotated[Money, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+ProductId = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,16}-[A-Z0-9]{1,16}$")]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Limits(Part):
+    """What may be risked. Amounts in the cash asset; shares and volatility are ratios. No limit may be missing."""
+
+    max_order_size_usd: PositiveMoney = Field(description="largest notional of one order")
+    max_daily_volume_usd: PositiveMoney = Field(description="largest notional sent in one UTC day, buys and sells")
+    max_open_positions: int = Field(ge=1, description="products held at once")
+    max_daily_loss_usd: PositiveMoney = Field(description="loss since the day's first mark, open P&L included")
+    max_position_size: Ratio = Field(description="largest share of equity in one product")
+    max_portfolio_volatility: Money = Field(gt=0, description="largest annualised volatility of the portfolio")
+
+
+class StrategyChoice(Part):
+    name: str = Field(min_length=1, description="a registered name, or module:attribute of your own")
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Allocation(Part):
+    """From signals to weights: a full signal wants `weight` of equity, clipped to the limits."""
+
+    weight: Ratio = Field(default=Decimal("0.2"), description="target share of equity of a product at signal 1")
+    no_trade_band: Ratio = Field(default=Decimal("0.02"), description="smaller moves of a weight are not traded")
+    cash_reserve: Ratio = Field(default=Decimal("0.02"), description="share of equity that is never invested")
+
+
+class Costs(Part):
+    """What trading costs on paper, and what validation assumes; ratios of notional."""
+
+    spread: Ratio = Field(default=Decimal("0.0004"), description="full bid-ask spread of replays and synthetic quotes")
+    slippage: Ratio = Field(default=Decimal("0.0005"), description="added against us to every market fill on paper")
+    maker_fee: Ratio = Field(default=Decimal("0.006"), description="fee tier of a resting fill")
+    taker_fee: Ratio = Field(default=Decimal("0.012"), description="fee tier of an immediate fill")
+    participation: Ratio = Field(default=Decimal("0.1"), description="largest share of a candle's volume that fills us")
+
+
+class Orders(Part):
+    type: Literal["market", "limit"] = "market"
+    limit_offset: Ratio = Field(default=Decimal("0.001"), description="limit price away from the mid, passive side")
+    min_notional: PositiveMoney = Field(default=Decimal(5), description="smaller orders are not made")
+    time_to_live_seconds: int = Field(default=60, ge=1, le=3600, description="an order is not sent later than this")
+
+
+class Checks(Part):
+    """Bounds of order validation that no profile sets."""
+
+    price_band: Ratio = Field(default=Decimal("0.05"), description="limit prices stay this near to the quote's mid")
+    range_band: Ratio = Field(default=Decimal("0.25"), description="the quote stays this near to the recent range")
+    max_leverage: Money = Field(default=Decimal(1), ge=1, le=1, description="spot only")
+    quote_age_seconds: int = Field(default=120, ge=1, description="an older quote is stale")
+
+
+class BreakerRules(Part):
+    """When the breaker opens; each figure by itself is enough."""
+
+    max_daily_loss: Ratio = Decimal("0.05")
+    max_drawdown: Ratio = Decimal("0.10")
+    max_open_positions: int = Field(default=5, ge=1)
+    max_volatility: Money = Field(default=Decimal("0.50"), gt=0)
+    max_position_share: Ratio = Decimal("0.35")
+    max_consecutive_errors: int = Field(default=5, ge=1)
+    max_error_rate: Ratio = Field(default=Decimal("0.5"), description="failed share of the last 20 operations")
+    cool_down_minutes: int = Field(default=60, ge=0, description="no resume earlier than this after it opened")
+    test_period_minutes: int = Field(default=1440, ge=1, description="half-open this long, then closed")
+    test_size: Ratio = Field(default=Decimal("0.5"), description="size of orders while half-open")
+
+
+class Plan(Part):
+    """One plan, complete: its profile's limits are part of it, so that its hash names everything that decides."""
+
+    name: Name
+    description: str = ""
+    portfolio: Name = "main"
+    products: tuple[ProductId, ...] = Field(min_length=1)
+    interval: str = "1h"
+    capital: PositiveMoney = Decimal(1000)
+    cash_asset: str = "USD"
+    staleness_intervals: Money = Field(default=Decimal(1), gt=0, description="an older slot trades nothing")
+    profile: Literal["conservative", "moderate", "aggressive"] = "moderate"
+    limits: Limits
+    strategy: StrategyChoice
+    allocation: Allocation = Allocation()
+    costs: Costs = Costs()
+    orders: Orders = Orders()
+    checks: Checks = Checks()
+    breaker: BreakerRules = BreakerRules()
+
+    @field_validator("interval")
+    @classmethod
+    def _known_interval(cls, value: str) -> str:
+        if value not in INTERVALS:
+            raise ValueError(f"expected one of {', '.join(INTERVALS)}")
+        return value
+
+    @field_validator("products")
+    @classmethod
+    def _unique_products(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        doubled = sorted({product for product in value if value.count(product) > 1})
+        if doubled:
+            raise ValueError(f"listed twice: {', '.join(doubled)}")
+        return value
+
+    def canonical(self) -> str:
+        return canonical(self.model_dump(mode="json"))
+
+    @property
+    def sha256(self) -> str:
+        """Names this plan with its limits: stored with every cycle and order."""
+        return digest(self.canonical())

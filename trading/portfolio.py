@@ -1,0 +1,92 @@
+"""What a plan holds, and what it is worth: the view of the books that decisions are made on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from trading.market import Quote
+from trading.money import ZERO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Sum of a product's lots. Quantity in base units, cost in quote; `held` is the part reserved by live sell orders."""
+
+    product: str
+    quantity: Decimal
+    cost: Decimal
+    held: Decimal = ZERO
+
+    @property
+    def free(self) -> Decimal:
+        """What a new exit may sell."""
+        return self.quantity - self.held
+
+    @property
+    def average_price(self) -> Decimal:
+        return self.cost / self.quantity if self.quantity else ZERO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portfolio:
+    """One plan's share of a portfolio: cash in the cash asset, positions by product, and the day's running figures.
+
+    Amounts are in the cash asset. Live and in-doubt orders count as used: `cash_held` and `working` hold them.
+    """
+
+    book: str
+    plan: str
+    cash_asset: str
+    cash: Decimal
+    """Posted at the venue, holds included."""
+    cash_held: Decimal = ZERO
+    """Reserved by live buy orders, fees included."""
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    working: Mapping[str, Decimal] = field(default_factory=dict)
+    """Product -> notional of live buy orders (in-doubt ones included)."""
+    doubts: frozenset[str] = frozenset()
+    """Products with an order in doubt: they take no new risk."""
+    frozen: frozenset[str] = frozenset()
+    """Assets with an open break: their products take no new risk."""
+    peak_equity: Decimal = ZERO
+    day_start_equity: Decimal | None = None
+    """Equity at the first mark of the (UTC) day; None before it is known."""
+    day_volume: Decimal = ZERO
+    """Notional sent today, counted at the send."""
+    realised: Decimal = ZERO
+    fees: Decimal = ZERO
+
+    @property
+    def cash_free(self) -> Decimal:
+        return self.cash - self.cash_held
+
+    def value(self, product: str, quotes: Mapping[str, Quote]) -> Decimal | None:
+        """A position at the mid, in quote; zero when flat, None when it has no quote (never guessed)."""
+        position = self.positions.get(product)
+        if position is None or not position.quantity:
+            return ZERO
+        quote = quotes.get(product)
+        return None if quote is None else position.quantity * quote.mid
+
+    def equity(self, quotes: Mapping[str, Quote]) -> Decimal | None:
+        """Cash plus positions at the mid; None when a held product has no quote."""
+        total = self.cash
+        for product in self.positions:
+            value = self.value(product, quotes)
+            if value is None:
+                return None
+            total += value
+        return total
+
+    def unrealised(self, quotes: Mapping[str, Quote]) -> Decimal | None:
+        """Positions at the mid minus their cost; None when a held product has no quote."""
+        equity = self.equity(quotes)
+        if equity is None:
+            return None
+        return equity - self.cash - sum((position.cost for position in self.positions.values()), ZERO)
+
+    @property
+    def open_positions(self) -> int:
+        return sum(1 for position in self.positions.values() if position.quantity)

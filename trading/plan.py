@@ -11,11 +11,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from trading.market import INTERVALS
-from trading.money import canonical, dec, digest
+from trading.errors import ConfigurationError
+from trading.market import INTERVALS, Quote
+from trading.money import ONE, canonical, dec, digest
+from trading.orders import Request, Side
 
-Money = Annotated[Decimal, BeforeValidator(lambda value: dec(value))]
-Ratio = Annotated[Decimal, BeforeValidator(lambda value: dec(value)), Field(ge=0, le=1)]
+
+def _number(value: Any) -> Decimal:
+    """`dec`, with the error that pydantic collects: a plan reports all of its problems at once."""
+    try:
+        return dec(value)
+    except ConfigurationError:
+        raise ValueError("expected a finite number") from None
+
+
+Money = Annotated[Decimal, BeforeValidator(_number)]
+Ratio = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, le=1)]
 PositiveMoney = Annotated[Money, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 ProductId = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,16}-[A-Z0-9]{1,16}$")]
@@ -58,6 +69,16 @@ class Costs(Part):
     taker_fee: Ratio = Field(default=Decimal("0.012"), description="fee tier of an immediate fill")
     participation: Ratio = Field(default=Decimal("0.1"), description="largest share of a candle's volume that fills us")
 
+    @property
+    def outlay(self) -> Decimal:
+        """Cash that a buy may take at worst per unit of its notional: 1 + slippage, and the taker fee on that."""
+        return (ONE + self.slippage) * (ONE + self.taker_fee)
+
+    @property
+    def proceeds(self) -> Decimal:
+        """Cash that a sale surely brings per unit of its notional: 1 − slippage, less the taker fee on that."""
+        return (ONE - self.slippage) * (ONE - self.taker_fee)
+
 
 class Orders(Part):
     type: Literal["market", "limit"] = "market"
@@ -70,6 +91,7 @@ class Checks(Part):
     """Bounds of order validation that no profile sets."""
 
     price_band: Ratio = Field(default=Decimal("0.05"), description="limit prices stay this near to the quote's mid")
+    range_candles: int = Field(default=24, ge=1, description="candles that make up the recent range")
     range_band: Ratio = Field(default=Decimal("0.25"), description="the quote stays this near to the recent range")
     max_leverage: Money = Field(default=Decimal(1), ge=1, le=1, description="spot only")
     quote_age_seconds: int = Field(default=120, ge=1, description="an older quote is stale")
@@ -132,3 +154,15 @@ class Plan(Part):
     def sha256(self) -> str:
         """Names this plan with its limits: stored with every cycle and order."""
         return digest(self.canonical())
+
+
+def order_price(request: Request, quote: Quote) -> Decimal:
+    """The price that an order is valued at: its limit (or stop) price, never better for us than the quote's touch.
+
+    A buy limit above the ask may fill up to the limit, one below it at the limit; a sell limit under the bid fills at
+    the bid. Sizing and validation share this, so that what one clips the other does not refuse.
+    """
+    stated = request.limit_price if request.limit_price is not None else request.stop_price
+    if request.side is Side.BUY:
+        return quote.ask if stated is None else stated
+    return quote.bid if stated is None else max(stated, quote.bid)

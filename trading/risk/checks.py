@@ -1,0 +1,364 @@
+"""Every check of a request, as a table of small pure functions with stable codes.
+
+A check answers (passed, observed, limit). Whom it binds is its guard:
+
+    integrity   every order, protective exits too: what is sent must be well-formed and covered by a holding
+    order       everything but protective exits: fat fingers
+    entry       only orders that add risk: limits, prices, quality
+
+Product checks look at the product alone and are run once per product and batch; order checks are run per request, on
+running totals that each approval moves on. What a check cannot know (no quote, no equity) it does not pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import NamedTuple
+
+from trading.market import Product, Quote
+from trading.money import ONE, ZERO, text
+from trading.orders import OrderType, Request, Side, TimeInForce
+
+Value = Decimal | str | int | datetime | None
+Finding = tuple[bool, Value, Value]
+
+
+class Guard(Enum):
+    INTEGRITY = "integrity"
+    ORDER = "order"
+    ENTRY = "entry"
+
+
+@dataclass(slots=True, kw_only=True)
+class Lane:
+    """One product as the checks see it. The last group runs on: each approval moves it."""
+
+    id: str
+    product: Product | None
+    quote: Quote | None
+    listed: bool
+    gated: str = ""
+    doubted: bool = False
+    frozen: str = ""
+    quote_age: Decimal | None = None
+    """Seconds from the quote to now; negative when it claims to come from the future."""
+    range_low: Decimal | None = None
+    range_high: Decimal | None = None
+    buy_price: Decimal | None = None
+    sell_price: Decimal | None = None
+    price_low: Decimal = ZERO
+    """Lowest and highest stated price that is near enough to the mid."""
+    price_high: Decimal = ZERO
+    base_increment: Decimal = ONE
+    price_increment: Decimal = ONE
+    base_min_size: Decimal = ZERO
+    base_max_size: Decimal = ZERO
+    min_notional: Decimal = ZERO
+    sold_whole_at: Decimal | None = None
+    """What one unit of the base surely brings after slippage and fees: can an entry be exited?"""
+
+    quantity: Decimal = ZERO
+    free: Decimal = ZERO
+    """Quantity that no live sell has reserved."""
+    value: Decimal = ZERO
+    """Worth of the holding and of live buys."""
+    active: bool = False
+    """Held, or being bought."""
+    legs: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True, kw_only=True)
+class Totals:
+    """Limits, compiled once, and the running totals they bind. None or zero equity lets no entry pass."""
+
+    order_size_max: Decimal
+    order_size_min: Decimal
+    position_value_max: Decimal
+    """Largest worth of one product: the share limit times equity."""
+    open_positions_max: int
+    day_volume_max: Decimal
+    exposure_max: Decimal
+    """Largest worth of all products: the leverage limit times equity."""
+    outlay: Decimal
+    """Worst cash per notional of a buy: slippage and fee included."""
+    equity: Decimal | None
+    volatility: Decimal | None = ZERO
+    volatility_max: Decimal = ZERO
+    quote_age_max: Decimal = ZERO
+
+    cash: Decimal
+    """Free of holds; each approved buy takes its outlay."""
+    open_positions: int
+    day_volume: Decimal
+    exposure: Decimal
+
+
+@dataclass(slots=True)
+class Proposed:
+    """A request on the table: with its product's lane, the running totals and its notional (None without a price)."""
+
+    request: Request
+    lane: Lane
+    totals: Totals
+    notional: Decimal
+
+
+class ProductCheck(NamedTuple):
+    code: str
+    guard: Guard
+    test: Callable[[Lane, Totals], Finding]
+    says: str
+
+
+class OrderCheck(NamedTuple):
+    code: str
+    guard: Guard
+    test: Callable[[Proposed], Finding]
+    says: str
+
+
+# Product checks ------------------------------------------------------------------------------------------------------
+
+
+def product_known(lane: Lane, _: Totals) -> Finding:
+    return lane.product is not None, lane.id, None
+
+
+def product_tradable(lane: Lane, _: Totals) -> Finding:
+    return lane.product is not None and lane.product.tradable, lane.id, None
+
+
+def price_known(lane: Lane, _: Totals) -> Finding:
+    quote = lane.quote
+    if quote is None:
+        return False, None, None
+    return ZERO < quote.bid <= quote.ask, f"{text(quote.bid)}/{text(quote.ask)}", None
+
+
+def product_in_plan(lane: Lane, _: Totals) -> Finding:
+    return lane.listed, lane.id, None
+
+
+def not_gated(lane: Lane, _: Totals) -> Finding:
+    return not lane.gated, lane.gated or None, None
+
+
+def not_in_doubt(lane: Lane, _: Totals) -> Finding:
+    return not lane.doubted, lane.id if lane.doubted else None, None
+
+
+def not_frozen(lane: Lane, _: Totals) -> Finding:
+    return not lane.frozen, lane.frozen or None, None
+
+
+def quote_fresh(lane: Lane, totals: Totals) -> Finding:
+    """A quote from the future is as wrong as an old one."""
+    age = lane.quote_age
+    return age is not None and abs(age) <= totals.quote_age_max, age, totals.quote_age_max
+
+
+def price_in_range(lane: Lane, _: Totals) -> Finding:
+    if lane.quote is None or lane.range_low is None or lane.range_high is None:
+        return False, None, None
+    mid = lane.quote.mid
+    return lane.range_low <= mid <= lane.range_high, mid, f"{text(lane.range_low)}..{text(lane.range_high)}"
+
+
+def equity_known(_: Lane, totals: Totals) -> Finding:
+    return totals.equity is not None and totals.equity > ZERO, totals.equity, ZERO
+
+
+def volatility(_: Lane, totals: Totals) -> Finding:
+    observed = totals.volatility
+    return observed is not None and observed <= totals.volatility_max, observed, totals.volatility_max
+
+
+PRODUCT_CHECKS = (
+    ProductCheck("product_known", Guard.INTEGRITY, product_known, "the venue's rules of the product are not known"),
+    ProductCheck("product_tradable", Guard.INTEGRITY, product_tradable, "the venue takes no new orders in the product"),
+    ProductCheck("price_known", Guard.ORDER, price_known, "no usable bid and ask"),
+    ProductCheck("product_in_plan", Guard.ENTRY, product_in_plan, "the plan does not list the product"),
+    ProductCheck("product_gated", Guard.ENTRY, not_gated, "its prices failed the quality gate"),
+    ProductCheck("in_doubt", Guard.ENTRY, not_in_doubt, "an order in the product is in doubt"),
+    ProductCheck("asset_frozen", Guard.ENTRY, not_frozen, "an open break freezes the asset"),
+    ProductCheck("quote_stale", Guard.ENTRY, quote_fresh, "age of the quote in seconds"),
+    ProductCheck("price_out_of_range", Guard.ENTRY, price_in_range, "mid against the recent range"),
+    ProductCheck("equity_known", Guard.ENTRY, equity_known, "equity cannot be valued"),
+    ProductCheck("portfolio_volatility", Guard.ENTRY, volatility, "annualised volatility of the holdings"),
+)
+
+
+# Order checks --------------------------------------------------------------------------------------------------------
+
+
+def quantity(proposed: Proposed) -> Finding:
+    value = proposed.request.quantity
+    return type(value) is Decimal and value.is_finite() and value > ZERO, value, ZERO
+
+
+def terms(proposed: Proposed) -> Finding:
+    """Market orders state no price, limits a limit, stops a stop; GTD states its end; only resting limits post only."""
+    request = proposed.request
+    if request.type is OrderType.MARKET:
+        plain = request.limit_price is None and request.stop_price is None and not request.post_only
+        return plain and request.time_in_force is TimeInForce.IOC, request.type, None
+    return _stated_terms_fit(request), request.type, None
+
+
+def _stated_terms_fit(request: Request) -> bool:
+    wants_limit = request.type in (OrderType.LIMIT, OrderType.STOP_LIMIT)
+    wants_stop = request.type in (OrderType.STOP, OrderType.STOP_LIMIT)
+    rests = request.type is OrderType.LIMIT and request.time_in_force is not TimeInForce.IOC
+    return (
+        (request.limit_price is not None) == wants_limit
+        and (request.stop_price is not None) == wants_stop
+        and all(price.is_finite() and price > ZERO for price in stated_prices(request))
+        and (request.expires_at is not None) == (request.time_in_force is TimeInForce.GTD)
+        and (rests or not request.post_only)
+    )
+
+
+def order_type(proposed: Proposed) -> Finding:
+    request, product = proposed.request, proposed.lane.product
+    if product is None or product.post_only:
+        return product is not None and request.post_only, request.type, "post_only"
+    resting = not product.limit_only or request.type in (OrderType.LIMIT, OrderType.STOP_LIMIT)
+    return resting, request.type, "limit" if product.limit_only else None
+
+
+def quantity_increment(proposed: Proposed) -> Finding:
+    increment = proposed.lane.base_increment
+    return not proposed.request.quantity % increment, proposed.request.quantity, increment
+
+
+def price_increment(proposed: Proposed) -> Finding:
+    increment = proposed.lane.price_increment
+    off = [price for price in stated_prices(proposed.request) if price % increment]
+    return not off, off[0] if off else None, increment
+
+
+def venue_size_min(proposed: Proposed) -> Finding:
+    limit = proposed.lane.base_min_size
+    return proposed.request.quantity >= limit, proposed.request.quantity, limit
+
+
+def venue_size_max(proposed: Proposed) -> Finding:
+    limit = proposed.lane.base_max_size
+    return proposed.request.quantity <= limit, proposed.request.quantity, limit
+
+
+def holding(proposed: Proposed) -> Finding:
+    """A sale is covered by what no live sell has reserved; a protective order is a sale."""
+    request = proposed.request
+    if request.side is Side.BUY:
+        return not request.protective, "buy", "sell" if request.protective else None
+    return request.quantity <= proposed.lane.free, request.quantity, proposed.lane.free
+
+
+def duplicate(proposed: Proposed) -> Finding:
+    """Product and leg make the identity of an order in its slot: a second one would be the same order again."""
+    return proposed.request.leg not in proposed.lane.legs, proposed.request.leg, None
+
+
+def venue_notional_min(proposed: Proposed) -> Finding:
+    limit = proposed.lane.min_notional
+    return proposed.notional >= limit, proposed.notional, limit
+
+
+def order_size_max(proposed: Proposed) -> Finding:
+    limit = proposed.totals.order_size_max
+    return proposed.notional <= limit, proposed.notional, limit
+
+
+def price_band(proposed: Proposed) -> Finding:
+    lane = proposed.lane
+    for price in stated_prices(proposed.request):
+        if not lane.price_low <= price <= lane.price_high:
+            return False, price, lane.price_low if price < lane.price_low else lane.price_high
+    return True, None, None
+
+
+def order_size_min(proposed: Proposed) -> Finding:
+    limit = proposed.totals.order_size_min
+    return proposed.notional >= limit, proposed.notional, limit
+
+
+def exitable(proposed: Proposed) -> Finding:
+    """What would be held after this entry must be sellable: over the venue's minima after slippage and fees."""
+    lane = proposed.lane
+    if lane.sold_whole_at is None:
+        return False, None, lane.min_notional
+    worth = (lane.quantity + proposed.request.quantity) * lane.sold_whole_at
+    return worth >= lane.min_notional, worth, lane.min_notional
+
+
+def position_size(proposed: Proposed) -> Finding:
+    after, limit = proposed.lane.value + proposed.notional, proposed.totals.position_value_max
+    return after <= limit, after, limit
+
+
+def open_positions(proposed: Proposed) -> Finding:
+    totals = proposed.totals
+    after = totals.open_positions if proposed.lane.active else totals.open_positions + 1
+    # A product that is held already opens nothing: buying more of it stays possible when the count is over its limit.
+    return proposed.lane.active or after <= totals.open_positions_max, after, totals.open_positions_max
+
+
+def balance(proposed: Proposed) -> Finding:
+    needed, cash = proposed.notional * proposed.totals.outlay, proposed.totals.cash
+    return needed <= cash, needed, cash
+
+
+def leverage(proposed: Proposed) -> Finding:
+    after, limit = proposed.totals.exposure + proposed.notional, proposed.totals.exposure_max
+    return after <= limit, after, limit
+
+
+def daily_volume(proposed: Proposed) -> Finding:
+    after, limit = proposed.totals.day_volume + proposed.notional, proposed.totals.day_volume_max
+    return after <= limit, after, limit
+
+
+ORDER_CHECKS = (
+    OrderCheck("quantity", Guard.INTEGRITY, quantity, "quantity is a positive Decimal"),
+    OrderCheck("terms", Guard.INTEGRITY, terms, "type, prices and time in force belong together"),
+    OrderCheck("order_type", Guard.INTEGRITY, order_type, "the venue takes only this type now"),
+    OrderCheck("quantity_increment", Guard.INTEGRITY, quantity_increment, "quantity is a multiple of the increment"),
+    OrderCheck("price_increment", Guard.INTEGRITY, price_increment, "prices are multiples of the increment"),
+    OrderCheck("venue_size_min", Guard.INTEGRITY, venue_size_min, "the venue's smallest quantity"),
+    OrderCheck("venue_size_max", Guard.INTEGRITY, venue_size_max, "the venue's largest quantity"),
+    OrderCheck("holding", Guard.INTEGRITY, holding, "a sale is covered by the free holding"),
+    OrderCheck("duplicate", Guard.INTEGRITY, duplicate, "one order per product and leg"),
+    OrderCheck("venue_notional_min", Guard.ORDER, venue_notional_min, "the venue's smallest notional"),
+    OrderCheck("order_size_max", Guard.ORDER, order_size_max, "notional of the order"),
+    OrderCheck("price_band", Guard.ORDER, price_band, "stated price against the mid"),
+    OrderCheck("order_size_min", Guard.ENTRY, order_size_min, "notional of the order"),
+    OrderCheck("exitable", Guard.ENTRY, exitable, "worth of the holding after slippage and fees"),
+    OrderCheck("position_size", Guard.ENTRY, position_size, "worth of the position after the order"),
+    OrderCheck("open_positions", Guard.ENTRY, open_positions, "products held after the order"),
+    OrderCheck("balance", Guard.ENTRY, balance, "cash for the order with slippage and fees"),
+    OrderCheck("leverage", Guard.ENTRY, leverage, "worth of all positions after the order"),
+    OrderCheck("daily_volume", Guard.ENTRY, daily_volume, "notional sent today after the order"),
+)
+
+SAYS: Mapping[str, str] = {check.code: check.says for check in (*PRODUCT_CHECKS, *ORDER_CHECKS)}
+
+
+def stated_prices(request: Request) -> tuple[Decimal, ...]:
+    """Limit and stop price, those that the request states."""
+    if request.limit_price is None:
+        return () if request.stop_price is None else (request.stop_price,)
+    return (request.limit_price,) if request.stop_price is None else (request.limit_price, request.stop_price)
+
+
+def guards_of(request: Request) -> frozenset[Guard]:
+    """Which guards this request sees."""
+    if request.protective:
+        return frozenset({Guard.INTEGRITY})
+    if request.side is Side.SELL:
+        return frozenset({Guard.INTEGRITY, Guard.ORDER})
+    return frozenset(Guard)

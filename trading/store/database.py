@@ -1,0 +1,86 @@
+"""Connections to Postgres, migrations, and the translation of its errors into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+
+import psycopg
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError as EngineError
+
+from trading.errors import BooksRefused, Fenced, KeelError, LedgerUnavailable, Stale
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+# SQLSTATEs that the ledger's own rules raise (trading/store/sql/ledger.sql).
+_RULES: dict[str, type[KeelError]] = {
+    "KE010": BooksRefused,
+    "KE011": BooksRefused,
+    "KE012": BooksRefused,
+    "KE013": BooksRefused,
+    "KE020": Stale,
+    "KE021": Fenced,
+}
+_MIGRATION_LOCK = 0x6B65656C  # "keel": two processes that start at once migrate one after the other
+
+
+def connect(url: str, application: str = "keel") -> Connection:
+    """An autocommitting connection: each statement is one transaction unless `transaction()` says otherwise."""
+    dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        connection = psycopg.connect(
+            dsn,
+            autocommit=True,
+            application_name=application,
+            prepare_threshold=1,
+            connect_timeout=10,
+            options="-c timezone=UTC -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+        )
+    except psycopg.OperationalError as error:
+        raise LedgerUnavailable(f"the ledger's database does not answer: {error}") from error
+    return connection
+
+
+def engine(url: str) -> Engine:
+    """SQLAlchemy's engine over the same database, for reports."""
+    return create_engine(url, pool_pre_ping=True, connect_args={"options": "-c timezone=UTC"})
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises our error for what Postgres refused: BooksRefused, Stale or Fenced for the ledger's rules."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise LedgerUnavailable(f"the ledger's database failed: {error}") from error
+    except psycopg.Error as error:
+        kind = _RULES.get(error.sqlstate or "")
+        message = error.diag.message_primary or str(error)
+        if kind is None:
+            raise BooksRefused(f"the ledger refused a change ({error.sqlstate}): {message}") from error
+        raise kind(message) from error
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Brings the schema to `revision`. Idempotent; safe when several processes start at once."""
+    from alembic import command  # noqa: PLC0415 - 0.3 s that only a start needs
+    from alembic.config import Config  # noqa: PLC0415
+
+    with as_file(files("trading.store") / "migrations") as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+        bind = engine(url)
+        try:
+            with bind.begin() as connection:
+                connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+                config.attributes["connection"] = connection
+                if revision == "base":
+                    command.downgrade(config, revision)
+                else:
+                    command.upgrade(config, revision)
+        except EngineError as error:
+            raise LedgerUnavailable(f"the ledger's database does not answer: {error.orig}") from error
+        finally:
+            bind.dispose()

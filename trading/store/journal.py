@@ -1,0 +1,193 @@
+"""The way into the ledger: what one transaction changes, and the few functions that change it.
+
+A `Change` gathers rows by table; `Journal.record` writes them all, with their audit row, in one round trip and one
+commit. Nothing else in the project writes to the schema `keel` (candles apart: they are facts of the market).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from trading.errors import Busy
+from trading.ledger import Account, Booking, Transaction
+from trading.money import ZERO, canonical
+from trading.orders import Fill, Intent, Order, Request, State
+from trading.store.database import Connection, translated
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who writes: a person or process, and Prefect's run ids where there are any. Stored with every audit row."""
+
+    actor: str
+    flow_run_id: str = ""
+    task_run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim. `outcome`: claimed or resumed (go on), done or skipped (somebody was here before)."""
+
+    outcome: str
+    epoch: int
+    flow_run_id: str
+    reason: str
+    finished_at: datetime | None
+
+    @property
+    def ours(self) -> bool:
+        return self.outcome in ("claimed", "resumed")
+
+
+class Change:
+    """Rows by table that are written together or not at all."""
+
+    def __init__(self) -> None:
+        self.tables: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def __bool__(self) -> bool:
+        return any(self.tables.values())
+
+    def add(self, table: str, **row: Any) -> None:
+        self.tables[table].append(row)
+
+    def account(self, account: Account) -> None:
+        self.add("accounts", id=account.id, name=account.name, **account._asdict())
+
+    def intent(self, intent: Intent, *, plan_sha: str, send_before: datetime) -> None:
+        owner = intent.owner
+        self.add(
+            "intents",
+            client_order_id=intent.client_order_id,
+            book=owner.book,
+            plan=owner.plan,
+            strategy=owner.strategy,
+            slot=owner.slot,
+            **request_row(intent.request),
+            body=intent.body,
+            body_sha256=intent.body_sha256,
+            decision_price=intent.decision_price,
+            decided_at=intent.decided_at,
+            send_before=send_before,
+            plan_sha=plan_sha,
+        )
+
+    def hold(self, client_order_id: UUID, account: Account, amount: Decimal) -> None:
+        """Sets (not adds) what the order reserves in the account."""
+        self.add("holds", client_order_id=client_order_id, account_id=account.id, amount=amount)
+
+    def event(self, order_id: UUID, seq: int, move: tuple[State, str, State], **details: Any) -> None:
+        """Details: evidence, exchange_order_id, filled."""
+        before, event, after = move
+        self.add("events", client_order_id=order_id, seq=seq, from_state=before, event=event, to_state=after, **details)
+
+    def fill(self, fill: Fill, book: str) -> None:
+        names = ("entry_id", "trade_id", "exchange_order_id", "client_order_id", "product", "side", "quantity", "price",
+                 "fee", "fee_asset", "liquidity", "traded_at")  # fmt: skip
+        self.add("fills", book=book, **{name: getattr(fill, name) for name in names})
+
+    def transaction(self, entry: Transaction) -> None:
+        self.add("transactions", id=entry.id, kind=entry.kind, source_type=entry.source_type, source_id=entry.source_id,
+                 effective_at=entry.effective_at)  # fmt: skip
+        for line, (account, amount) in enumerate(entry.postings):
+            self.account(account)
+            self.add("postings", txn_id=entry.id, line=line, account_id=account.id, asset=account.asset, amount=amount)
+
+    def booking(self, booking: Booking, book: str, plan: str, product: str) -> None:
+        entry = booking.transaction
+        self.transaction(entry)
+        if lot := booking.opened:
+            self.add("lots", id=lot.id, book=book, plan=plan, product=product, txn_id=entry.id, quantity=lot.quantity,
+                     cost=lot.cost, acquired_at=lot.acquired_at)  # fmt: skip
+        for line, match in enumerate(booking.matches):
+            self.add("matches", txn_id=entry.id, line=line, lot_id=match.lot, quantity=match.quantity, cost=match.cost,
+                     proceeds=match.proceeds)  # fmt: skip
+
+
+def request_row(request: Request) -> dict[str, Any]:
+    names = ("product", "leg", "side", "type", "quantity", "limit_price", "stop_price", "time_in_force", "post_only",
+             "expires_at", "protective", "reason")  # fmt: skip
+    return {name: getattr(request, name) for name in names}
+
+
+class Journal:
+    """Writes to one ledger over one connection. The portfolio's lock lives and dies with that connection."""
+
+    def __init__(self, connection: Connection, author: Callable[[], Author]) -> None:
+        self.connection = connection
+        self.author = author
+
+    def record(self, kind: str, change: Change) -> int:
+        """Writes everything in `change` with one audit row; returns its number in the chain.
+
+        Raises BooksRefused (a rule of the books), Stale (what it was based on has moved), Fenced, LedgerUnavailable.
+        """
+        seen: set[UUID] = set()
+        accounts = [row for row in change.tables["accounts"] if not (row["id"] in seen or seen.add(row["id"]))]
+        payload = canonical({name: rows for name, rows in (change.tables | {"accounts": accounts}).items() if rows})
+        who = self.author()
+        with translated():
+            row = self.connection.execute(
+                "select keel.record(%s, %s, %s, %s, %s)", (kind, payload, who.actor, who.flow_run_id, who.task_run_id)
+            ).fetchone()
+        assert row is not None
+        return int(str(row[0]))
+
+    def lock_portfolio(self, book: str, wait_seconds: float) -> None:
+        """Takes the portfolio for this connection: one run at a time. Raises Busy when another one keeps it."""
+        with translated():
+            taken = self.connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", (book,)).fetchone()
+            if taken == (True,):
+                return
+        # Waiting is done by Postgres, so a lock that is freed is taken at once.
+        import psycopg  # noqa: PLC0415 - only for the error class
+
+        try:
+            with self.connection.transaction():
+                self.connection.execute("select set_config('lock_timeout', %s, true)", (f"{int(wait_seconds * 1000)}ms",))
+                self.connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (book,))
+        except psycopg.errors.LockNotAvailable:
+            raise Busy(f"portfolio {book}: another run is at work since more than {wait_seconds:g} s") from None
+
+    def unlock_portfolio(self, book: str) -> None:
+        with translated():
+            self.connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (book,))
+
+    def claim_slot(
+        self, book: str, plan: str, slot_at: datetime, market_at: datetime, plan_sha: str, skip: str | None
+    ) -> Claim:
+        """Claims the slot for this run, to trade it or (with `skip`, the reason) to record that it is not traded."""
+        who = self.author()
+        with translated():
+            row = self.connection.execute(
+                "select * from keel.claim_slot(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                (book, plan, slot_at, market_at, plan_sha, skip, who.actor, who.flow_run_id, who.task_run_id),
+            ).fetchone()
+        assert row is not None
+        return Claim(*row)  # type: ignore[arg-type]
+
+    def mark_sending(self, book: str, epoch: int, orders: Sequence[UUID], scopes: Sequence[str]) -> Mapping[UUID, str]:
+        """Order -> `send` or why not (`breaker_open`, `too_late`: it was abandoned; or the state it was found in).
+
+        `scopes` are the breaker rows that concern all of them; each order's product scope is looked up as well.
+        Raises Fenced when a later run holds the portfolio.
+        """
+        who = self.author()
+        with translated():
+            rows = self.connection.execute(
+                "select * from keel.mark_sending(%s, %s, %s, %s, %s, %s, %s)",
+                (book, epoch, list(orders), list(scopes), who.actor, who.flow_run_id, who.task_run_id),
+            ).fetchall()
+        return {UUID(str(order)): str(verdict) for order, verdict in rows}
+
+
+def hold_left(order: Order, held: Decimal, used: Decimal, closed: bool) -> Decimal:
+    """What an order still reserves after fills used `used` of it: nothing once it is closed, never below zero."""
+    del order
+    return ZERO if closed else max(held - used, ZERO)

@@ -1,0 +1,788 @@
+-- The ledger: orders, books, breaker, cycles and the audit chain. Postgres 15 or later.
+--
+-- Every change enters by one function, keel.record(kind, payload): the payload is the canonical JSON text of the change,
+-- it is applied table by table below, and the same text is one row of the hash chain, all in one transaction.
+-- So each transaction has exactly one audit row, and the audit log alone tells everything that was ever written.
+
+create schema keel;
+
+-- What a venue says is never rounded: more than 18 decimals, NaN or infinity are refused, not cut.
+create domain keel.amount as numeric
+  check (value <> 'NaN' and abs(value) < 1e20 and scale(trim_scale(value)) <= 18);
+create domain keel.quantity as numeric
+  check (value <> 'NaN' and value > 0 and value < 1e20 and scale(trim_scale(value)) <= 18);
+
+-- ------------------------------------------------------------------------------------------ configuration, portfolios
+
+create table keel.config_version (
+  sha256 text primary key,
+  kind   text not null,                                  -- plan
+  body   text not null check (sha256 = encode(sha256(convert_to(body, 'UTF8')), 'hex')),
+  at     timestamptz not null default clock_timestamp()
+);
+
+create table keel.portfolio (
+  book       text primary key,                           -- paper:main
+  mode       text not null check (mode in ('paper', 'rehearsal', 'live')),
+  name       text not null,
+  source     text not null,                              -- the market source it was created with, for ever
+  cash_asset text not null,
+  lot_method text not null check (lot_method in ('fifo')),
+  epoch      bigint not null default 0,                  -- fencing: raised by every claim
+  created_at timestamptz not null default clock_timestamp(),
+  check (book = mode || ':' || name)
+);
+
+-- --------------------------------------------------------------------------------------------------- cycles and data
+
+create table keel.cycle (
+  book        text not null references keel.portfolio,
+  plan        text not null,
+  slot_at     timestamptz not null,                      -- candle close
+  epoch       bigint not null,
+  state       text not null check (state in ('claimed', 'done', 'skipped', 'failed')),
+  reason      text not null default '',
+  market_at   timestamptz not null,
+  plan_sha    text not null references keel.config_version,
+  candles_sha text,
+  flow_run_id text,
+  started_at  timestamptz not null default clock_timestamp(),
+  finished_at timestamptz,
+  summary     jsonb,
+  primary key (book, plan, slot_at)
+);
+
+create table keel.series (
+  id       int generated always as identity primary key,
+  source   text not null,
+  product  text not null,
+  interval text not null,
+  unique (source, product, interval)
+);
+
+create table keel.candle (
+  series  int not null references keel.series,
+  start   bigint not null,                               -- epoch seconds, bucket start
+  open    float8 not null,
+  high    float8 not null,
+  low     float8 not null,
+  close   float8 not null,
+  volume  float8 not null,
+  primary key (series, start)
+);
+
+create table keel.verdict (
+  book    text not null references keel.portfolio,
+  plan    text not null,
+  slot_at timestamptz not null,
+  at      timestamptz not null default clock_timestamp(),
+  passed  boolean not null,
+  body    jsonb not null
+);
+create index on keel.verdict (book, plan, slot_at);
+
+create table keel.operation (                            -- what consecutive errors and the error rate are counted over
+  id     bigint generated always as identity primary key,
+  book   text not null references keel.portfolio,
+  plan   text not null,
+  at     timestamptz not null default clock_timestamp(),
+  kind   text not null,
+  ok     boolean not null,
+  detail text not null default ''
+);
+create index on keel.operation (book, plan, id);
+
+create table keel.equity (
+  book       text not null references keel.portfolio,
+  plan       text not null,
+  at         timestamptz not null,                       -- market time
+  equity     keel.amount not null,
+  cash       keel.amount not null,
+  unrealised keel.amount not null,
+  realised   keel.amount not null,
+  fees       keel.amount not null,
+  recorded_at timestamptz not null default clock_timestamp(),
+  primary key (book, plan, at)
+);
+
+-- -------------------------------------------------------------------------------------------------------- orders
+
+create table keel.transition (
+  from_state text not null,
+  event      text not null,
+  to_state   text not null,
+  primary key (from_state, event, to_state)
+);
+
+create table keel.evaluation (                           -- one per request, approved or refused
+  id       uuid primary key,
+  book     text not null references keel.portfolio,
+  plan     text not null,
+  slot     text not null,
+  product  text not null,
+  leg      smallint not null,
+  approved boolean not null,
+  body     jsonb not null,                               -- the request, every check with observed value and limit
+  plan_sha text not null references keel.config_version,
+  at       timestamptz not null default clock_timestamp()
+);
+create index on keel.evaluation (book, plan, slot);
+
+create table keel.intent (
+  client_order_id uuid primary key,
+  book            text not null references keel.portfolio,
+  plan            text not null,
+  strategy        text not null,
+  slot            text not null,
+  product         text not null,
+  leg             smallint not null,
+  side            text not null check (side in ('buy', 'sell')),
+  type            text not null check (type in ('market', 'limit', 'stop', 'stop_limit')),
+  quantity        keel.quantity not null,
+  limit_price     keel.quantity,
+  stop_price      keel.quantity,
+  time_in_force   text not null check (time_in_force in ('ioc', 'gtc', 'gtd')),
+  post_only       boolean not null,
+  expires_at      timestamptz,
+  protective      boolean not null,
+  reason          text not null,
+  body            text not null,
+  body_sha256     text not null check (body_sha256 = encode(sha256(convert_to(body, 'UTF8')), 'hex')),
+  decision_price  keel.quantity not null,
+  decided_at      timestamptz not null,                  -- market time
+  send_before     timestamptz not null,                  -- wall time: never sent later
+  plan_sha        text not null references keel.config_version,
+  created_at      timestamptz not null default clock_timestamp(),
+  unique (book, strategy, product, slot, leg)
+);
+
+create table keel.order_head (
+  client_order_id   uuid primary key references keel.intent,
+  book              text not null,
+  state             text not null default 'staged',
+  seq               int not null default 0,
+  exchange_order_id text,
+  filled            keel.amount not null default 0,
+  reason            text not null default '',
+  sent_at           timestamptz,
+  updated_at        timestamptz not null default clock_timestamp()
+);
+create unique index on keel.order_head (book, exchange_order_id) where exchange_order_id is not null;
+create index order_live on keel.order_head (book)
+  where state in ('staged', 'sending', 'in_doubt', 'open', 'cancelling');
+
+create table keel.order_event (
+  client_order_id uuid not null references keel.order_head,
+  seq             int not null,
+  from_state      text not null,
+  event           text not null,
+  to_state        text not null,
+  evidence        text not null default '',
+  epoch           bigint,                                -- of a send: the fencing epoch it was sent under
+  generations     text,                                  -- of a send: scope=generation of each breaker row that it locked
+  at              timestamptz not null default clock_timestamp(),
+  primary key (client_order_id, seq),
+  foreign key (from_state, event, to_state) references keel.transition
+);
+create index on keel.order_event (at) where event = 'send';
+
+-- -------------------------------------------------------------------------------------------------------- books
+
+create table keel.account (
+  id      uuid primary key,
+  name    text not null unique,
+  book    text not null references keel.portfolio,
+  plan    text not null,
+  kind    text not null check (kind in ('venue', 'trading', 'fees', 'income', 'equity', 'suspense')),
+  asset   text not null,
+  product text not null,
+  posted  keel.amount not null default 0,
+  held    keel.amount not null default 0 check (held >= 0),
+  unique (id, asset)
+);
+create index on keel.account (book, plan);
+
+create table keel.hold (                                 -- what a live order reserves; zero once it is closed
+  client_order_id uuid primary key references keel.intent,
+  account_id      uuid not null references keel.account,
+  amount          keel.amount not null check (amount >= 0)
+);
+
+create table keel.fill (
+  book              text not null references keel.portfolio,
+  entry_id          text not null,
+  trade_id          text not null,
+  exchange_order_id text not null,
+  client_order_id   uuid not null references keel.intent,
+  product           text not null,
+  side              text not null check (side in ('buy', 'sell')),
+  quantity          keel.quantity not null,
+  price             keel.quantity not null,
+  fee               keel.amount not null,
+  fee_asset         text not null,
+  liquidity         text not null,
+  traded_at         timestamptz not null,
+  seen_at           timestamptz not null default clock_timestamp(),
+  primary key (book, entry_id)
+);
+create index on keel.fill (client_order_id);
+
+create table keel.txn (
+  id           uuid primary key,
+  kind         text not null,
+  source_type  text not null,
+  source_id    text not null,
+  effective_at timestamptz not null,
+  posted_at    timestamptz not null default clock_timestamp(),
+  unique (source_type, source_id, kind)
+);
+
+create table keel.posting (
+  txn_id     uuid not null references keel.txn,
+  line       smallint not null,
+  account_id uuid not null,
+  asset      text not null,
+  amount     keel.amount not null check (amount <> 0),
+  primary key (txn_id, line),
+  foreign key (account_id, asset) references keel.account (id, asset)   -- a line in the wrong asset cannot exist
+);
+create index on keel.posting (account_id);
+
+create table keel.lot (
+  id            uuid primary key,
+  book          text not null references keel.portfolio,
+  plan          text not null,
+  product       text not null,
+  txn_id        uuid not null references keel.txn,
+  quantity      keel.quantity not null,
+  cost          keel.amount not null check (cost >= 0),
+  acquired_at   timestamptz not null,
+  left_quantity keel.amount not null check (left_quantity >= 0),
+  left_cost     keel.amount not null check (left_cost >= 0),
+  check (left_quantity <= quantity and left_cost <= cost and (left_quantity > 0 or left_cost = 0))
+);
+create index on keel.lot (book, plan, product) where left_quantity > 0;
+
+create table keel.lot_match (
+  txn_id   uuid not null references keel.txn,
+  line     smallint not null,
+  lot_id   uuid not null references keel.lot,
+  quantity keel.quantity not null,
+  cost     keel.amount not null check (cost >= 0),
+  proceeds keel.amount not null,
+  primary key (txn_id, line)
+);
+create index on keel.lot_match (lot_id);
+
+-- ------------------------------------------------------------------------------------- breaker, breaks, audit chain
+
+create table keel.breaker (
+  scope       text primary key,
+  state       text not null check (state in ('closed', 'open', 'half_open')),
+  level       text not null check (level in ('reduce_only', 'no_new', 'cancel')),  -- what it does when open
+  generation  bigint not null,
+  reason      text not null,
+  at          timestamptz not null,
+  test_until  timestamptz,                               -- half-open: closes at this time
+  resumed_by  text
+);
+
+create table keel.breaker_event (
+  scope      text not null references keel.breaker,
+  generation bigint not null,
+  from_state text,
+  to_state   text not null,
+  level      text not null,
+  code       text not null,                              -- the trigger, or resume / close
+  observed   text,
+  bound      text,
+  reason     text not null,
+  actor      text not null,
+  at         timestamptz not null,
+  primary key (scope, generation)
+);
+
+create table keel.recon_break (
+  id          uuid primary key,
+  book        text not null references keel.portfolio,
+  class       text not null,
+  severity    smallint not null check (severity between 1 and 3),
+  subject     text not null,
+  asset       text not null default '',                  -- frozen while the break is open
+  ours        text not null,
+  theirs      text not null,
+  opened_at   timestamptz not null default clock_timestamp(),
+  resolved_at timestamptz,
+  resolution  text,
+  resolved_by text,
+  check ((resolved_at is null) = (resolution is null) and (resolved_at is null) = (resolved_by is null))
+);
+create unique index one_open_break on keel.recon_break (book, class, subject) where resolved_at is null;
+
+create table keel.reconciliation (
+  book     text not null references keel.portfolio,
+  at       timestamptz not null default clock_timestamp(),
+  clean    boolean not null,
+  body     jsonb not null
+);
+create index on keel.reconciliation (book, at);
+
+create table keel.audit (
+  seq         bigint primary key,
+  version     smallint not null,
+  at          text not null,
+  actor       text not null,
+  kind        text not null,
+  flow_run_id text not null,
+  task_run_id text not null,
+  payload     text not null,
+  prev        bytea not null,
+  hash        bytea not null unique
+);
+create table keel.audit_head (
+  id   boolean primary key default true check (id),
+  seq  bigint not null,
+  hash bytea not null
+);
+insert into keel.audit_head (seq, hash) values (0, sha256('keel'));
+
+-- -------------------------------------------------------------------------------------------- rules of the books
+
+-- A transaction balances in every asset and has at least two lines. Deferred to the commit, one call per transaction.
+create function keel.txn_balances() returns trigger language plpgsql as $$
+begin
+  if (select count(*) from keel.posting where txn_id = new.id) < 2
+     or exists (select from keel.posting where txn_id = new.id group by asset having sum(amount) <> 0) then
+    raise exception 'transaction % does not balance', new.id using errcode = 'KE010';
+  end if;
+  return null;
+end $$;
+create constraint trigger txn_balances after insert on keel.txn
+  deferrable initially deferred for each row execute function keel.txn_balances();
+alter table keel.txn enable always trigger txn_balances;
+
+-- No line may join a transaction that an earlier database transaction committed.
+create function keel.posting_is_timely() returns trigger language plpgsql as $$
+begin
+  if exists (select from added a join keel.txn t on t.id = a.txn_id
+             where t.xmin::text <> (pg_current_xact_id()::xid)::text) then
+    raise exception 'a posting was added to a committed transaction' using errcode = 'KE011';
+  end if;
+  return null;
+end $$;
+create trigger posting_is_timely after insert on keel.posting
+  referencing new table as added for each statement execute function keel.posting_is_timely();
+alter table keel.posting enable always trigger posting_is_timely;
+
+create function keel.append_only() returns trigger language plpgsql as $$
+begin
+  raise exception '% on % is refused: it is append-only', tg_op, tg_table_name using errcode = 'KE012';
+end $$;
+do $$ declare name text; begin
+  foreach name in array array['config_version', 'verdict', 'operation', 'evaluation', 'intent', 'order_event', 'fill', 'txn',
+                              'posting', 'lot_match', 'breaker_event', 'reconciliation', 'audit', 'candle', 'transition'] loop
+    execute format('create trigger no_change before update or delete on keel.%I
+                    for each row execute function keel.append_only()', name);
+    execute format('create trigger no_truncate before truncate on keel.%I
+                    for each statement execute function keel.append_only()', name);
+    execute format('alter table keel.%I enable always trigger no_change', name);
+    execute format('alter table keel.%I enable always trigger no_truncate', name);
+  end loop;
+end $$;
+
+-- --------------------------------------------------------------------------------------------- the way in
+
+-- Appends to the chain: the number comes from the locked head row, so the chain cannot fork. Called last in a
+-- transaction: the head stays locked only until the commit that follows.
+create function keel.audit_append(p_kind text, p_payload text, p_actor text, p_flow_run text, p_task_run text)
+returns bigint language plpgsql as $$
+declare
+  head keel.audit_head;
+  now_text text := to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+  link bytea;
+begin
+  select * into head from keel.audit_head for update;
+  link := sha256(head.hash || convert_to(
+    concat_ws(e'\n', '1', head.seq + 1, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload), 'UTF8'));
+  insert into keel.audit values
+    (head.seq + 1, 1, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload, head.hash, link);
+  update keel.audit_head set seq = head.seq + 1, hash = link;
+  return head.seq + 1;
+end $$;
+
+create function keel.apply_configuration(p jsonb) returns void language sql as $$
+  insert into keel.config_version (sha256, kind, body)
+  select * from jsonb_to_recordset(p) as x (sha256 text, kind text, body text) on conflict do nothing
+$$;
+
+create function keel.apply_portfolios(p jsonb) returns void language sql as $$
+  insert into keel.portfolio (book, mode, name, source, cash_asset, lot_method)
+  select * from jsonb_to_recordset(p)
+    as x (book text, mode text, name text, source text, cash_asset text, lot_method text)
+$$;
+
+create function keel.apply_evaluations(p jsonb) returns void language sql as $$
+  insert into keel.evaluation (id, book, plan, slot, product, leg, approved, body, plan_sha)
+  select * from jsonb_to_recordset(p) as x (id uuid, book text, plan text, slot text, product text, leg smallint,
+                                            approved boolean, body jsonb, plan_sha text)
+  on conflict (id) do nothing       -- the same slot judged again after a crash: the first judgement stands
+$$;
+
+create function keel.apply_accounts(p jsonb) returns void language sql as $$
+  insert into keel.account (id, name, book, plan, kind, asset, product)
+  select * from jsonb_to_recordset(p)
+    as x (id uuid, name text, book text, plan text, kind text, asset text, product text)
+  on conflict (id) do nothing
+$$;
+
+create function keel.apply_intents(p jsonb) returns void language sql as $$
+  insert into keel.intent (client_order_id, book, plan, strategy, slot, product, leg, side, type, quantity, limit_price,
+      stop_price, time_in_force, post_only, expires_at, protective, reason, body, body_sha256, decision_price, decided_at,
+      send_before, plan_sha)
+  select * from jsonb_to_recordset(p) as x (client_order_id uuid, book text, plan text, strategy text, slot text,
+      product text, leg smallint, side text, type text, quantity numeric, limit_price numeric, stop_price numeric,
+      time_in_force text, post_only boolean, expires_at timestamptz, protective boolean, reason text, body text,
+      body_sha256 text, decision_price numeric, decided_at timestamptz, send_before timestamptz, plan_sha text);
+  insert into keel.order_head (client_order_id, book)
+  select * from jsonb_to_recordset(p) as x (client_order_id uuid, book text)
+$$;
+
+-- Sets what each order reserves. More may only be reserved where it is available; less, always.
+create function keel.apply_holds(p jsonb) returns void language plpgsql as $$
+declare moved record;
+begin
+  for moved in
+    with wanted as (
+      select * from jsonb_to_recordset(p) as x (client_order_id uuid, account_id uuid, amount numeric)
+    ), written as (
+      insert into keel.hold as h (client_order_id, account_id, amount) select * from wanted
+      on conflict (client_order_id) do update set amount = excluded.amount
+    ), change as (
+      select w.account_id, sum(w.amount - coalesce(h.amount, 0)) as amount
+      from wanted w left join keel.hold h using (client_order_id) group by w.account_id
+    )
+    update keel.account a set held = a.held + c.amount from change c where a.id = c.account_id and c.amount <> 0
+    returning a.name, a.posted, a.held, c.amount
+  loop
+    if moved.amount > 0 and moved.held > moved.posted then
+      raise exception 'overdraft on %: % posted, % would be held', moved.name, moved.posted, moved.held
+        using errcode = 'KE013';
+    end if;
+  end loop;
+end $$;
+
+-- Appends events and moves each head from its first event's start to its last event's end.
+create function keel.apply_events(p jsonb) returns void language plpgsql as $$
+declare orders int; moved int;
+begin
+  insert into keel.order_event (client_order_id, seq, from_state, event, to_state, evidence, epoch, generations)
+  select * from jsonb_to_recordset(p) as x (client_order_id uuid, seq int, from_state text, event text, to_state text,
+                                            evidence text, epoch bigint, generations text);
+  with steps as (
+    select *, lag(to_state) over (partition by client_order_id order by seq) as before
+    from jsonb_to_recordset(p) as x (client_order_id uuid, seq int, from_state text, event text, to_state text,
+                                     evidence text, exchange_order_id text, filled numeric)
+  ), fold as (
+    select client_order_id, min(seq) as first_seq, max(seq) as last_seq, count(*) as steps,
+           (array_agg(from_state order by seq))[1] as from_state, (array_agg(to_state order by seq desc))[1] as to_state,
+           (array_agg(evidence order by seq desc))[1] as evidence, max(exchange_order_id) as exchange_order_id,
+           max(filled) as filled, bool_or(event = 'send') as sent, bool_and(before is null or before = from_state) as joined
+    from steps group by client_order_id
+  )
+  update keel.order_head h set
+    state = f.to_state, seq = f.last_seq, filled = coalesce(f.filled, h.filled), reason = coalesce(f.evidence, ''),
+    exchange_order_id = coalesce(f.exchange_order_id, h.exchange_order_id),
+    sent_at = case when f.sent then clock_timestamp() else h.sent_at end, updated_at = clock_timestamp()
+  from fold f
+  where h.client_order_id = f.client_order_id and h.seq = f.first_seq - 1 and h.state = f.from_state
+    and f.joined and f.steps = f.last_seq - f.first_seq + 1;
+  get diagnostics moved = row_count;
+  select count(distinct x.client_order_id) into orders from jsonb_to_recordset(p) as x (client_order_id uuid);
+  if moved <> orders then
+    raise exception '% of % orders had moved on already', orders - moved, orders using errcode = 'KE020';
+  end if;
+end $$;
+
+create function keel.apply_fills(p jsonb) returns void language sql as $$
+  insert into keel.fill (book, entry_id, trade_id, exchange_order_id, client_order_id, product, side, quantity, price, fee,
+                         fee_asset, liquidity, traded_at)
+  select * from jsonb_to_recordset(p) as x (book text, entry_id text, trade_id text, exchange_order_id text,
+      client_order_id uuid, product text, side text, quantity numeric, price numeric, fee numeric, fee_asset text,
+      liquidity text, traded_at timestamptz)
+$$;
+
+create function keel.apply_transactions(p jsonb) returns void language sql as $$
+  insert into keel.txn (id, kind, source_type, source_id, effective_at)
+  select * from jsonb_to_recordset(p) as x (id uuid, kind text, source_type text, source_id text, effective_at timestamptz)
+$$;
+
+create function keel.apply_postings(p jsonb) returns void language sql as $$
+  insert into keel.posting (txn_id, line, account_id, asset, amount)
+  select * from jsonb_to_recordset(p) as x (txn_id uuid, line smallint, account_id uuid, asset text, amount numeric);
+  update keel.account a set posted = a.posted + s.amount
+  from (select x.account_id, sum(x.amount) as amount from jsonb_to_recordset(p) as x (account_id uuid, amount numeric)
+        group by x.account_id) s
+  where a.id = s.account_id
+$$;
+
+create function keel.apply_lots(p jsonb) returns void language sql as $$
+  insert into keel.lot (id, book, plan, product, txn_id, quantity, cost, acquired_at, left_quantity, left_cost)
+  select *, quantity, cost from jsonb_to_recordset(p) as x (id uuid, book text, plan text, product text, txn_id uuid,
+                                                            quantity numeric, cost numeric, acquired_at timestamptz)
+$$;
+
+create function keel.apply_matches(p jsonb) returns void language sql as $$
+  insert into keel.lot_match (txn_id, line, lot_id, quantity, cost, proceeds)
+  select * from jsonb_to_recordset(p) as x (txn_id uuid, line smallint, lot_id uuid, quantity numeric, cost numeric,
+                                            proceeds numeric);
+  update keel.lot l set left_quantity = l.left_quantity - m.quantity, left_cost = l.left_cost - m.cost
+  from (select x.lot_id, sum(x.quantity) as quantity, sum(x.cost) as cost
+        from jsonb_to_recordset(p) as x (lot_id uuid, quantity numeric, cost numeric) group by x.lot_id) m
+  where l.id = m.lot_id
+$$;
+
+create function keel.apply_equity(p jsonb) returns void language sql as $$
+  insert into keel.equity (book, plan, at, equity, cash, unrealised, realised, fees)
+  select * from jsonb_to_recordset(p) as x (book text, plan text, at timestamptz, equity numeric, cash numeric,
+                                            unrealised numeric, realised numeric, fees numeric)
+  on conflict (book, plan, at) do nothing
+$$;
+
+create function keel.apply_operations(p jsonb) returns void language sql as $$
+  insert into keel.operation (book, plan, kind, ok, detail)
+  select * from jsonb_to_recordset(p) as x (book text, plan text, kind text, ok boolean, detail text)
+$$;
+
+create function keel.apply_verdicts(p jsonb) returns void language sql as $$
+  insert into keel.verdict (book, plan, slot_at, passed, body)
+  select * from jsonb_to_recordset(p) as x (book text, plan text, slot_at timestamptz, passed boolean, body jsonb)
+$$;
+
+create function keel.apply_breaks(p jsonb) returns void language sql as $$
+  insert into keel.recon_break (id, book, class, severity, subject, asset, ours, theirs)
+  select * from jsonb_to_recordset(p) as x (id uuid, book text, class text, severity smallint, subject text, asset text,
+                                            ours text, theirs text)
+  on conflict (book, class, subject) where resolved_at is null do nothing
+$$;
+
+create function keel.apply_resolutions(p jsonb) returns void language plpgsql as $$
+declare moved int;
+begin
+  update keel.recon_break b set resolved_at = clock_timestamp(), resolution = x.resolution, resolved_by = x.resolved_by
+  from jsonb_to_recordset(p) as x (id uuid, resolution text, resolved_by text)
+  where b.id = x.id and b.resolved_at is null;
+  get diagnostics moved = row_count;
+  if moved <> jsonb_array_length(p) then
+    raise exception 'a break to resolve is not open' using errcode = 'KE020';
+  end if;
+end $$;
+
+create function keel.apply_reconciliations(p jsonb) returns void language sql as $$
+  insert into keel.reconciliation (book, clean, body)
+  select * from jsonb_to_recordset(p) as x (book text, clean boolean, body jsonb)
+$$;
+
+-- A breaker moves from the generation that was seen, or not at all.
+create function keel.apply_breakers(p jsonb) returns void language plpgsql as $$
+declare moved int;
+begin
+  insert into keel.breaker as b (scope, state, level, generation, reason, at, test_until, resumed_by)
+  select * from jsonb_to_recordset(p) as x (scope text, to_state text, level text, generation bigint, reason text,
+                                            at timestamptz, test_until timestamptz, resumed_by text)
+  on conflict (scope) do update set state = excluded.state, level = excluded.level, generation = excluded.generation,
+    reason = excluded.reason, at = excluded.at, test_until = excluded.test_until, resumed_by = excluded.resumed_by
+  where b.generation = excluded.generation - 1;
+  get diagnostics moved = row_count;
+  if moved <> jsonb_array_length(p) then
+    raise exception 'a breaker had moved on already' using errcode = 'KE020';
+  end if;
+  insert into keel.breaker_event (scope, generation, from_state, to_state, level, code, observed, bound, reason, actor, at)
+  select * from jsonb_to_recordset(p) as x (scope text, generation bigint, from_state text, to_state text, level text,
+                                            code text, observed text, bound text, reason text, actor text, at timestamptz);
+end $$;
+
+create function keel.apply_cycles(p jsonb) returns void language plpgsql as $$
+declare moved int;
+begin
+  update keel.cycle c set state = x.state, reason = coalesce(x.reason, c.reason), finished_at = clock_timestamp(),
+    candles_sha = coalesce(x.candles_sha, c.candles_sha), summary = coalesce(x.summary, c.summary)
+  from jsonb_to_recordset(p) as x (book text, plan text, slot_at timestamptz, epoch bigint, state text, reason text,
+                                   candles_sha text, summary jsonb)
+  where (c.book, c.plan, c.slot_at, c.epoch) = (x.book, x.plan, x.slot_at, x.epoch);
+  get diagnostics moved = row_count;
+  if moved <> jsonb_array_length(p) then
+    raise exception 'the cycle was taken over by a later run' using errcode = 'KE021';
+  end if;
+end $$;
+
+-- The one way to change anything: applies the change and appends it to the chain. Returns its number in the chain.
+create function keel.record(p_kind text, p_payload text, p_actor text, p_flow_run text, p_task_run text)
+returns bigint language plpgsql as $$
+declare
+  p jsonb := p_payload::jsonb;
+begin
+  if p ? 'configuration'   then perform keel.apply_configuration(p -> 'configuration'); end if;
+  if p ? 'portfolios'      then perform keel.apply_portfolios(p -> 'portfolios'); end if;
+  if p ? 'accounts'        then perform keel.apply_accounts(p -> 'accounts'); end if;
+  if p ? 'evaluations'     then perform keel.apply_evaluations(p -> 'evaluations'); end if;
+  if p ? 'intents'         then perform keel.apply_intents(p -> 'intents'); end if;
+  if p ? 'events'          then perform keel.apply_events(p -> 'events'); end if;
+  if p ? 'fills'           then perform keel.apply_fills(p -> 'fills'); end if;
+  if p ? 'transactions'    then perform keel.apply_transactions(p -> 'transactions'); end if;
+  if p ? 'postings'        then perform keel.apply_postings(p -> 'postings'); end if;
+  if p ? 'lots'            then perform keel.apply_lots(p -> 'lots'); end if;
+  if p ? 'matches'         then perform keel.apply_matches(p -> 'matches'); end if;
+  if p ? 'holds'           then perform keel.apply_holds(p -> 'holds'); end if;
+  if p ? 'equity'          then perform keel.apply_equity(p -> 'equity'); end if;
+  if p ? 'operations'      then perform keel.apply_operations(p -> 'operations'); end if;
+  if p ? 'verdicts'        then perform keel.apply_verdicts(p -> 'verdicts'); end if;
+  if p ? 'breaks'          then perform keel.apply_breaks(p -> 'breaks'); end if;
+  if p ? 'resolutions'     then perform keel.apply_resolutions(p -> 'resolutions'); end if;
+  if p ? 'reconciliations' then perform keel.apply_reconciliations(p -> 'reconciliations'); end if;
+  if p ? 'breakers'        then perform keel.apply_breakers(p -> 'breakers'); end if;
+  if p ? 'cycles'          then perform keel.apply_cycles(p -> 'cycles'); end if;
+  return keel.audit_append(p_kind, p_payload, p_actor, p_flow_run, p_task_run);
+end $$;
+
+-- ------------------------------------------------------------------------------------------------ the slot
+
+-- Claims a slot under the portfolio's lock (held by the caller) and raises the fencing epoch. A slot that was traded or
+-- skipped already is only reported. An unfinished one is taken over: its run is dead, the lock would be held otherwise.
+create function keel.claim_slot(p_book text, p_plan text, p_slot timestamptz, p_market timestamptz, p_plan_sha text,
+    p_skip_reason text, p_actor text, p_flow_run text, p_task_run text)
+returns table (outcome text, epoch bigint, flow_run_id text, reason text, finished_at timestamptz) language plpgsql as $$
+#variable_conflict use_column
+declare
+  c keel.cycle;
+  e bigint;
+  verb text;
+begin
+  select * into c from keel.cycle where book = p_book and plan = p_plan and slot_at = p_slot for update;
+  if c.state in ('done', 'skipped') then
+    return query select c.state, c.epoch, c.flow_run_id, c.reason, c.finished_at;
+    return;
+  end if;
+  update keel.portfolio set epoch = epoch + 1 where book = p_book returning epoch into strict e;
+  verb := case when c.book is null then 'claimed' else 'resumed' end;
+  insert into keel.cycle (book, plan, slot_at, epoch, state, reason, market_at, plan_sha, flow_run_id)
+  values (p_book, p_plan, p_slot, e, 'claimed', coalesce(p_skip_reason, ''), p_market, p_plan_sha, p_flow_run)
+  on conflict (book, plan, slot_at) do update set epoch = excluded.epoch, state = 'claimed', reason = excluded.reason,
+    market_at = excluded.market_at, plan_sha = excluded.plan_sha, flow_run_id = excluded.flow_run_id,
+    started_at = clock_timestamp();
+  perform keel.audit_append('cycle.' || verb, jsonb_build_object('book', p_book, 'plan', p_plan, 'slot_at', p_slot,
+    'market_at', p_market, 'epoch', e, 'plan_sha', p_plan_sha, 'skip', p_skip_reason)::text, p_actor, p_flow_run, p_task_run);
+  return query select verb, e, p_flow_run, coalesce(p_skip_reason, ''), null::timestamptz;
+end $$;
+
+-- ------------------------------------------------------------------------------------------- the road to the wire
+
+-- What an open breaker forbids: 0 nothing, 1 what adds risk (reduce-only), 2 all but protective exits (no-new, cancel).
+create function keel.severity(b keel.breaker) returns int language sql immutable as $$
+  select case when b.scope is null then 2 when b.state <> 'open' then 0 when b.level = 'reduce_only' then 1 else 2 end
+$$;
+
+-- Marks staged orders as sending, in the transaction that share-locks the portfolio's epoch and every breaker row that
+-- concerns them: a trip that committed first always wins. What may not go is abandoned. Returns the verdict per order.
+create function keel.mark_sending(p_book text, p_epoch bigint, p_orders uuid[], p_scopes text[], p_actor text,
+    p_flow_run text, p_task_run text)
+returns table (client_order_id uuid, verdict text) language plpgsql as $$
+#variable_conflict use_column
+declare
+  current_epoch bigint;
+  locked text;
+  shared int;
+  verdicts jsonb;
+  events jsonb;
+  released jsonb;
+begin
+  select epoch into current_epoch from keel.portfolio where book = p_book for share;
+  if current_epoch is distinct from p_epoch then
+    raise exception 'fenced: this run holds epoch %, the portfolio is at %', p_epoch, current_epoch using errcode = 'KE021';
+  end if;
+  with rows as (select b from keel.breaker b where b.scope = any (p_scopes) order by b.scope for share)
+  select string_agg((b).scope || '=' || (b).generation, ' ' order by (b).scope),
+         case when count(*) < cardinality(p_scopes) then 2 else max(keel.severity(b)) end     -- a missing row is open
+    into locked, shared from rows;
+  with wanted as (
+    select h.client_order_id, h.seq, h.state, i.send_before, i.protective, i.side,
+           'product:' || p_book || ':' || i.product as scope
+    from keel.order_head h join keel.intent i using (client_order_id) where h.client_order_id = any (p_orders)
+  ), product_rows as (
+    select b from keel.breaker b where b.scope in (select scope from wanted) order by b.scope for share
+  ), judged as (
+    select w.client_order_id, w.seq, case
+             when w.state <> 'staged' then w.state
+             when clock_timestamp() > w.send_before then 'too_late'
+             when w.protective then 'send'
+             when greatest(shared, keel.severity(r.b)) = 0 then 'send'
+             when greatest(shared, keel.severity(r.b)) = 1 and w.side = 'sell' then 'send'
+             else 'breaker_open' end as verdict
+    from wanted w left join product_rows r on (r.b).scope = w.scope
+  )
+  select jsonb_agg(to_jsonb(judged)),
+         jsonb_agg(jsonb_build_object('client_order_id', client_order_id, 'seq', seq + 1, 'from_state', 'staged',
+           'event', case verdict when 'send' then 'send' else 'abandon' end,
+           'to_state', case verdict when 'send' then 'sending' else 'abandoned' end,
+           'evidence', case verdict when 'send' then '' else verdict end, 'epoch', p_epoch, 'generations', locked))
+           filter (where verdict in ('send', 'too_late', 'breaker_open'))
+    into verdicts, events from judged;
+  if events is not null then
+    select jsonb_agg(jsonb_build_object('client_order_id', h.client_order_id, 'account_id', h.account_id, 'amount', 0))
+      into released
+      from keel.hold h join jsonb_to_recordset(verdicts) as v (client_order_id uuid, verdict text) using (client_order_id)
+      where v.verdict in ('too_late', 'breaker_open');
+    perform keel.record('order.send', (jsonb_build_object('events', events)
+      || case when released is null then '{}'::jsonb else jsonb_build_object('holds', released) end)::text,
+      p_actor, p_flow_run, p_task_run);
+  end if;
+  return query select v.client_order_id, v.verdict from jsonb_to_recordset(verdicts) as v (client_order_id uuid, verdict text);
+end $$;
+
+-- -------------------------------------------------------------------------------------------------------- views
+
+-- One plan's share of a portfolio, as decisions see it, in one round trip.
+create function keel.portfolio_state(p_book text, p_plan text, p_day_start timestamptz) returns jsonb language sql stable as $$
+  select jsonb_build_object(
+    'accounts', (select coalesce(jsonb_agg(jsonb_build_array(kind, asset, product, posted::text, held::text)), '[]')
+                 from keel.account where book = p_book and plan = p_plan),
+    'positions', (select coalesce(jsonb_agg(jsonb_build_array(product, quantity::text, cost::text)), '[]') from (
+                    select product, sum(left_quantity) as quantity, sum(left_cost) as cost from keel.lot
+                    where book = p_book and plan = p_plan and left_quantity > 0 group by product) x),
+    'live', (select coalesce(jsonb_agg(jsonb_build_array(i.product, i.side, h.state,
+                     ((i.quantity - h.filled) * coalesce(i.limit_price, i.decision_price))::text)), '[]')
+             from keel.order_head h join keel.intent i using (client_order_id)
+             where h.book = p_book and i.plan = p_plan and h.state in ('staged', 'sending', 'in_doubt', 'open', 'cancelling')),
+    'frozen', (select coalesce(jsonb_agg(distinct asset), '[]') from keel.recon_break
+               where book = p_book and resolved_at is null and asset <> ''),
+    'peak', (select max(equity)::text from keel.equity where book = p_book and plan = p_plan and at >= coalesce((
+               select max(at) from keel.breaker_event e where e.scope = 'portfolio:' || p_book and e.to_state = 'half_open'),
+               '-infinity')),
+    'day_start', coalesce(
+       (select equity::text from keel.equity where book = p_book and plan = p_plan and at < p_day_start order by at desc limit 1),
+       (select equity::text from keel.equity where book = p_book and plan = p_plan and at >= p_day_start order by at limit 1)),
+    'day_volume', (select coalesce(sum(i.quantity * i.decision_price), 0)::text
+                   from keel.intent i join keel.order_head h using (client_order_id)
+                   where i.book = p_book and i.plan = p_plan and i.decided_at >= p_day_start and h.sent_at is not null))
+$$;
+create index on keel.intent (book, plan, decided_at);
+
+create view keel.orders as
+  select i.client_order_id, h.exchange_order_id, p.mode, i.book, i.plan, i.strategy, i.slot, i.product, i.leg, i.side, i.type,
+         i.quantity, coalesce(i.limit_price, i.stop_price) as price, h.state, h.filled,
+         coalesce(nullif(h.reason, ''), i.reason) as reason, i.reason as decision, i.decision_price, i.decided_at,
+         i.created_at, h.sent_at, h.updated_at
+  from keel.intent i join keel.order_head h using (client_order_id) join keel.portfolio p on p.book = i.book;
+
+create view keel.fills as
+  select f.*, i.plan, i.slot, i.decision_price, i.decided_at, i.created_at as staged_at
+  from keel.fill f join keel.intent i using (client_order_id);
+
+create view keel.positions as
+  select book, plan, product, sum(left_quantity) as quantity, sum(left_cost) as cost
+  from keel.lot where left_quantity > 0 group by book, plan, product;
+
+create view keel.closed_trades as                          -- one row per sale: what it brought and what it had cost
+  select t.effective_at as at, l.book, l.plan, l.product, sum(m.quantity) as quantity, sum(m.cost) as cost,
+         sum(m.proceeds) as proceeds, sum(m.proceeds - m.cost) as realised
+  from keel.lot_match m join keel.lot l on l.id = m.lot_id join keel.txn t on t.id = m.txn_id
+  group by t.id, t.effective_at, l.book, l.plan, l.product;

@@ -6,6 +6,7 @@ where a window is not yet full. A product that did not trade has no candle; `car
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -94,7 +95,7 @@ def portfolio_volatility(candles: Candles, weights: Sequence[float]) -> float | 
     if len(complete) < VOLATILITY_CANDLES_MIN:
         return None
     per_candle = float(np.std(complete @ weight[used], ddof=1))
-    return per_candle * (YEAR_SECONDS / interval_seconds(candles.interval)) ** 0.5
+    return per_candle * math.sqrt(YEAR_SECONDS / interval_seconds(candles.interval))
 
 
 def _first_known(values: Floats) -> Floats:

@@ -143,7 +143,8 @@ def _error_rate(figures: RiskFigures) -> Decimal | None:
 
 TRIGGERS = (
     Trigger("daily_loss", Level.REDUCE_ONLY, lambda r, _: r.max_daily_loss, lambda f: f.daily_loss, True),
-    Trigger("daily_loss_usd", Level.REDUCE_ONLY, lambda _, p: p and p.max_daily_loss_usd, lambda f: f.daily_loss_usd, True),
+    Trigger("daily_loss_usd", Level.REDUCE_ONLY, lambda _, p: None if p is None else p.max_daily_loss_usd,
+            lambda f: f.daily_loss_usd, True),
     Trigger("drawdown", Level.REDUCE_ONLY, lambda r, _: r.max_drawdown, lambda f: f.drawdown, True),
     Trigger("open_positions", Level.REDUCE_ONLY, lambda r, _: _count(r.max_open_positions),
             lambda f: _count(f.open_positions), False),
@@ -163,21 +164,24 @@ def risk_figures(
 
     Positions are weighed by their share of equity now; volatility is that of today's holdings over the candles' past.
     """
+    errors = RiskFigures(
+        open_positions=portfolio.open_positions,
+        consecutive_errors=consecutive_errors,
+        operations=operations,
+        failed_operations=failed_operations,
+    )
     equity = portfolio.equity(market.quotes)
-    errors = {"consecutive_errors": consecutive_errors, "operations": operations, "failed_operations": failed_operations}
     if equity is None or equity <= 0:
-        return RiskFigures(open_positions=portfolio.open_positions, **errors)
-    shares = _shares(portfolio, market, equity)
-    peak = max(portfolio.peak_equity, equity)
+        return errors
+    shares = position_shares(portfolio, market, equity)
     start = portfolio.day_start_equity
-    return RiskFigures(
+    return replace(
+        errors,
         daily_loss=None if start is None or start <= 0 else ONE - equity / start,
         daily_loss_usd=None if start is None else start - equity,
-        drawdown=ONE - equity / peak,
-        open_positions=portfolio.open_positions,
+        drawdown=ONE - equity / max(portfolio.peak_equity, equity),
         largest_position_share=max(shares.values(), default=ZERO),
         volatility=portfolio_risk(shares, market),
-        **errors,
     )
 
 
@@ -193,7 +197,8 @@ def portfolio_risk(shares: Mapping[str, Decimal], market: Market) -> Decimal | N
     return None if volatility is None else dec(volatility)
 
 
-def _shares(portfolio: Portfolio, market: Market, equity: Decimal) -> dict[str, Decimal]:
+def position_shares(portfolio: Portfolio, market: Market, equity: Decimal) -> dict[str, Decimal]:
+    """Each position's share of equity at the mid; a position without a quote counts zero (equity is unknown then)."""
     values = {product: portfolio.value(product, market.quotes) or ZERO for product in portfolio.positions}
     return {product: value / equity for product, value in values.items()}
 

@@ -7,13 +7,14 @@ A check answers (passed, observed, limit). Whom it binds is its guard:
     entry       only orders that add risk: limits, prices, quality
 
 Product checks look at the product alone and are run once per product and batch; order checks are run per request, on
-running totals that each approval moves on. What a check cannot know (no quote, no equity) it does not pass.
+the figures of that moment (`Proposed`), which stay with the outcome: run again on them, a check says the same. What a
+check cannot know (no quote, no equity) it does not pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -22,6 +23,9 @@ from typing import NamedTuple
 from trading.market import Product, Quote
 from trading.money import ONE, ZERO, text
 from trading.orders import OrderType, Request, Side, TimeInForce
+
+# Looked up once: on Python 3.11 an enum member costs as much as the comparison itself, and these run per request.
+_BUY, _MARKET, _IOC = Side.BUY, OrderType.MARKET, TimeInForce.IOC
 
 Value = Decimal | str | int | datetime | None
 Finding = tuple[bool, Value, Value]
@@ -35,7 +39,7 @@ class Guard(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class Lane:
-    """One product as the checks see it. The last group runs on: each approval moves it."""
+    """One product as the checks see it, the same for a whole batch."""
 
     id: str
     product: Product | None
@@ -58,22 +62,13 @@ class Lane:
     base_min_size: Decimal = ZERO
     base_max_size: Decimal = ZERO
     min_notional: Decimal = ZERO
-    sold_whole_at: Decimal | None = None
-    """What one unit of the base surely brings after slippage and fees: can an entry be exited?"""
-
-    quantity: Decimal = ZERO
-    free: Decimal = ZERO
-    """Quantity that no live sell has reserved."""
-    value: Decimal = ZERO
-    """Worth of the holding and of live buys."""
-    active: bool = False
-    """Held, or being bought."""
-    legs: set[int] = field(default_factory=set)
+    exitable_from: Decimal | None = None
+    """The quantity whose sale surely brings the venue's smallest notional after slippage and fees."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Totals:
-    """Limits, compiled once, and the running totals they bind. None or zero equity lets no entry pass."""
+class Bounds:
+    """A plan's limits, compiled once per batch. None or zero equity lets no entry pass."""
 
     order_size_max: Decimal
     order_size_min: Decimal
@@ -90,27 +85,37 @@ class Totals:
     volatility_max: Decimal = ZERO
     quote_age_max: Decimal = ZERO
 
-    cash: Decimal
-    """Free of holds; each approved buy takes its outlay."""
-    open_positions: int
-    day_volume: Decimal
-    exposure: Decimal
-
 
 @dataclass(slots=True)
 class Proposed:
-    """A request on the table: with its product's lane, the running totals and its notional (None without a price)."""
+    """A request on the table, with all that its checks see at that moment; nothing changes it afterwards."""
 
     request: Request
     lane: Lane
-    totals: Totals
+    bounds: Bounds
     notional: Decimal
+    """NaN without a price: every comparison with it raises, and so refuses."""
+    cash: Decimal
+    """Free of holds and of what the batch has approved so far, as all that follows."""
+    day_volume: Decimal
+    exposure: Decimal
+    open_positions: int
+    quantity: Decimal
+    """Held and approved to be bought of this product."""
+    free: Decimal
+    """Quantity that no live or approved sale has reserved."""
+    value: Decimal
+    """Worth of the holding, of live buys and of approved ones."""
+    active: bool
+    """Held, or being bought."""
+    is_repeated: bool
+    """An order of the same product and leg was approved before."""
 
 
 class ProductCheck(NamedTuple):
     code: str
     guard: Guard
-    test: Callable[[Lane, Totals], Finding]
+    test: Callable[[Lane, Bounds], Finding]
     says: str
 
 
@@ -124,57 +129,57 @@ class OrderCheck(NamedTuple):
 # Product checks ------------------------------------------------------------------------------------------------------
 
 
-def product_known(lane: Lane, _: Totals) -> Finding:
+def product_known(lane: Lane, _: Bounds) -> Finding:
     return lane.product is not None, lane.id, None
 
 
-def product_tradable(lane: Lane, _: Totals) -> Finding:
+def product_tradable(lane: Lane, _: Bounds) -> Finding:
     return lane.product is not None and lane.product.tradable, lane.id, None
 
 
-def price_known(lane: Lane, _: Totals) -> Finding:
+def price_known(lane: Lane, _: Bounds) -> Finding:
     quote = lane.quote
     if quote is None:
         return False, None, None
     return ZERO < quote.bid <= quote.ask, f"{text(quote.bid)}/{text(quote.ask)}", None
 
 
-def product_in_plan(lane: Lane, _: Totals) -> Finding:
+def product_in_plan(lane: Lane, _: Bounds) -> Finding:
     return lane.listed, lane.id, None
 
 
-def not_gated(lane: Lane, _: Totals) -> Finding:
+def not_gated(lane: Lane, _: Bounds) -> Finding:
     return not lane.gated, lane.gated or None, None
 
 
-def not_in_doubt(lane: Lane, _: Totals) -> Finding:
+def not_in_doubt(lane: Lane, _: Bounds) -> Finding:
     return not lane.doubted, lane.id if lane.doubted else None, None
 
 
-def not_frozen(lane: Lane, _: Totals) -> Finding:
+def not_frozen(lane: Lane, _: Bounds) -> Finding:
     return not lane.frozen, lane.frozen or None, None
 
 
-def quote_fresh(lane: Lane, totals: Totals) -> Finding:
+def quote_fresh(lane: Lane, bounds: Bounds) -> Finding:
     """A quote from the future is as wrong as an old one."""
     age = lane.quote_age
-    return age is not None and abs(age) <= totals.quote_age_max, age, totals.quote_age_max
+    return age is not None and abs(age) <= bounds.quote_age_max, age, bounds.quote_age_max
 
 
-def price_in_range(lane: Lane, _: Totals) -> Finding:
+def price_in_range(lane: Lane, _: Bounds) -> Finding:
     if lane.quote is None or lane.range_low is None or lane.range_high is None:
         return False, None, None
     mid = lane.quote.mid
     return lane.range_low <= mid <= lane.range_high, mid, f"{text(lane.range_low)}..{text(lane.range_high)}"
 
 
-def equity_known(_: Lane, totals: Totals) -> Finding:
-    return totals.equity is not None and totals.equity > ZERO, totals.equity, ZERO
+def equity_known(_: Lane, bounds: Bounds) -> Finding:
+    return bounds.equity is not None and bounds.equity > ZERO, bounds.equity, ZERO
 
 
-def volatility(_: Lane, totals: Totals) -> Finding:
-    observed = totals.volatility
-    return observed is not None and observed <= totals.volatility_max, observed, totals.volatility_max
+def volatility(_: Lane, bounds: Bounds) -> Finding:
+    observed = bounds.volatility
+    return observed is not None and observed <= bounds.volatility_max, observed, bounds.volatility_max
 
 
 PRODUCT_CHECKS = (
@@ -203,16 +208,16 @@ def quantity(proposed: Proposed) -> Finding:
 def terms(proposed: Proposed) -> Finding:
     """Market orders state no price, limits a limit, stops a stop; GTD states its end; only resting limits post only."""
     request = proposed.request
-    if request.type is OrderType.MARKET:
-        plain = request.limit_price is None and request.stop_price is None and not request.post_only
-        return plain and request.time_in_force is TimeInForce.IOC, request.type, None
-    return _stated_terms_fit(request), request.type, None
+    if request.type is not _MARKET:
+        return _stated_terms_fit(request), request.type, None
+    plain = request.limit_price is None and request.stop_price is None and request.expires_at is None
+    return plain and not request.post_only and request.time_in_force is _IOC, request.type, None
 
 
 def _stated_terms_fit(request: Request) -> bool:
     wants_limit = request.type in (OrderType.LIMIT, OrderType.STOP_LIMIT)
     wants_stop = request.type in (OrderType.STOP, OrderType.STOP_LIMIT)
-    rests = request.type is OrderType.LIMIT and request.time_in_force is not TimeInForce.IOC
+    rests = request.type is OrderType.LIMIT and request.time_in_force is not _IOC
     return (
         (request.limit_price is not None) == wants_limit
         and (request.stop_price is not None) == wants_stop
@@ -237,8 +242,10 @@ def quantity_increment(proposed: Proposed) -> Finding:
 
 def price_increment(proposed: Proposed) -> Finding:
     increment = proposed.lane.price_increment
-    off = [price for price in stated_prices(proposed.request) if price % increment]
-    return not off, off[0] if off else None, increment
+    for price in stated_prices(proposed.request):
+        if price % increment:
+            return False, price, increment
+    return True, None, increment
 
 
 def venue_size_min(proposed: Proposed) -> Finding:
@@ -254,14 +261,14 @@ def venue_size_max(proposed: Proposed) -> Finding:
 def holding(proposed: Proposed) -> Finding:
     """A sale is covered by what no live sell has reserved; a protective order is a sale."""
     request = proposed.request
-    if request.side is Side.BUY:
+    if request.side is _BUY:
         return not request.protective, "buy", "sell" if request.protective else None
-    return request.quantity <= proposed.lane.free, request.quantity, proposed.lane.free
+    return request.quantity <= proposed.free, request.quantity, proposed.free
 
 
 def duplicate(proposed: Proposed) -> Finding:
     """Product and leg make the identity of an order in its slot: a second one would be the same order again."""
-    return proposed.request.leg not in proposed.lane.legs, proposed.request.leg, None
+    return not proposed.is_repeated, proposed.request.leg, None
 
 
 def venue_notional_min(proposed: Proposed) -> Finding:
@@ -270,7 +277,7 @@ def venue_notional_min(proposed: Proposed) -> Finding:
 
 
 def order_size_max(proposed: Proposed) -> Finding:
-    limit = proposed.totals.order_size_max
+    limit = proposed.bounds.order_size_max
     return proposed.notional <= limit, proposed.notional, limit
 
 
@@ -283,43 +290,39 @@ def price_band(proposed: Proposed) -> Finding:
 
 
 def order_size_min(proposed: Proposed) -> Finding:
-    limit = proposed.totals.order_size_min
+    limit = proposed.bounds.order_size_min
     return proposed.notional >= limit, proposed.notional, limit
 
 
 def exitable(proposed: Proposed) -> Finding:
     """What would be held after this entry must be sellable: over the venue's minima after slippage and fees."""
-    lane = proposed.lane
-    if lane.sold_whole_at is None:
-        return False, None, lane.min_notional
-    worth = (lane.quantity + proposed.request.quantity) * lane.sold_whole_at
-    return worth >= lane.min_notional, worth, lane.min_notional
+    limit, after = proposed.lane.exitable_from, proposed.quantity + proposed.request.quantity
+    return limit is not None and after >= limit, after, limit
 
 
 def position_size(proposed: Proposed) -> Finding:
-    after, limit = proposed.lane.value + proposed.notional, proposed.totals.position_value_max
+    after, limit = proposed.value + proposed.notional, proposed.bounds.position_value_max
     return after <= limit, after, limit
 
 
 def open_positions(proposed: Proposed) -> Finding:
-    totals = proposed.totals
-    after = totals.open_positions if proposed.lane.active else totals.open_positions + 1
+    after, limit = proposed.open_positions + (not proposed.active), proposed.bounds.open_positions_max
     # A product that is held already opens nothing: buying more of it stays possible when the count is over its limit.
-    return proposed.lane.active or after <= totals.open_positions_max, after, totals.open_positions_max
+    return proposed.active or after <= limit, after, limit
 
 
 def balance(proposed: Proposed) -> Finding:
-    needed, cash = proposed.notional * proposed.totals.outlay, proposed.totals.cash
+    needed, cash = proposed.notional * proposed.bounds.outlay, proposed.cash
     return needed <= cash, needed, cash
 
 
 def leverage(proposed: Proposed) -> Finding:
-    after, limit = proposed.totals.exposure + proposed.notional, proposed.totals.exposure_max
+    after, limit = proposed.exposure + proposed.notional, proposed.bounds.exposure_max
     return after <= limit, after, limit
 
 
 def daily_volume(proposed: Proposed) -> Finding:
-    after, limit = proposed.totals.day_volume + proposed.notional, proposed.totals.day_volume_max
+    after, limit = proposed.day_volume + proposed.notional, proposed.bounds.day_volume_max
     return after <= limit, after, limit
 
 
@@ -337,7 +340,7 @@ ORDER_CHECKS = (
     OrderCheck("order_size_max", Guard.ORDER, order_size_max, "notional of the order"),
     OrderCheck("price_band", Guard.ORDER, price_band, "stated price against the mid"),
     OrderCheck("order_size_min", Guard.ENTRY, order_size_min, "notional of the order"),
-    OrderCheck("exitable", Guard.ENTRY, exitable, "worth of the holding after slippage and fees"),
+    OrderCheck("exitable", Guard.ENTRY, exitable, "quantity held after the order could be sold again"),
     OrderCheck("position_size", Guard.ENTRY, position_size, "worth of the position after the order"),
     OrderCheck("open_positions", Guard.ENTRY, open_positions, "products held after the order"),
     OrderCheck("balance", Guard.ENTRY, balance, "cash for the order with slippage and fees"),
@@ -353,12 +356,3 @@ def stated_prices(request: Request) -> tuple[Decimal, ...]:
     if request.limit_price is None:
         return () if request.stop_price is None else (request.stop_price,)
     return (request.limit_price,) if request.stop_price is None else (request.limit_price, request.stop_price)
-
-
-def guards_of(request: Request) -> frozenset[Guard]:
-    """Which guards this request sees."""
-    if request.protective:
-        return frozenset({Guard.INTEGRITY})
-    if request.side is Side.SELL:
-        return frozenset({Guard.INTEGRITY, Guard.ORDER})
-    return frozenset(Guard)

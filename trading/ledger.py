@@ -149,7 +149,7 @@ def book_fill(lots: Lots, fill: Fill, book: str, plan: str) -> Booking:
     A fee in the base asset is paid from the oldest lots at their cost. Raises BooksRefused when more is sold than held.
     """
     base, quote = fill.product.split("-", 1)
-    notional = fill.quantity * fill.price
+    notional = fill.notional
     sign = fill.side.sign
     lines: dict[Account, Decimal] = {}
 

@@ -18,7 +18,7 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
-from trading.money import canonical, derived_id, digest, stamp
+from trading.money import canonical, derived_id, digest, ledger_round, stamp
 
 IDENTITY_VERSION = "v1"
 
@@ -80,6 +80,7 @@ TRANSITIONS: frozenset[tuple[State, str, State]] = frozenset(
         (State.SENDING, "ack", State.OPEN),
         (State.SENDING, "reject", State.REJECTED),
         (State.SENDING, "doubt", State.IN_DOUBT),
+        (State.SENDING, "abandon", State.ABANDONED),  # only by the sender itself, which knows that no byte has left
         (State.IN_DOUBT, "send", State.SENDING),
         (State.IN_DOUBT, "ack", State.OPEN),
         (State.IN_DOUBT, "reject", State.REJECTED),
@@ -199,7 +200,9 @@ class Fill:
 
     @property
     def notional(self) -> Decimal:
-        return self.quantity * self.price
+        """Quantity × price; rounded to the ledger's 18 decimals only where the product has more."""
+        exact = self.quantity * self.price
+        return exact if exact.as_tuple().exponent >= -18 else ledger_round(exact)  # type: ignore[operator]  # finite
 
 
 def slot_name(plan: str, close: datetime) -> str:

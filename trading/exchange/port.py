@@ -90,6 +90,8 @@ class Exchange(Protocol):
     """True where sending the same bytes again returns the first order instead of a second one."""
     visibility_lag_seconds: int
     """How long an accepted order may stay hidden from lists: "not found" proves nothing before it."""
+    send_batch: int
+    """Orders marked as sending by one commit: more than one only where a send takes far less than the send deadline."""
 
     def body(self, client_order_id: UUID, request: Request) -> str:
         """The exact text that would be sent for a request: pure, stored and hashed before it is sent."""

@@ -16,8 +16,8 @@ from uuid import UUID
 
 from trading.errors import Busy
 from trading.ledger import Account, Booking, Transaction
-from trading.money import ZERO, canonical
-from trading.orders import Fill, Intent, Order, Request, State
+from trading.money import canonical
+from trading.orders import Fill, Intent, Request, State
 from trading.store.database import Connection, translated
 
 
@@ -186,8 +186,3 @@ class Journal:
             ).fetchall()
         return {UUID(str(order)): str(verdict) for order, verdict in rows}
 
-
-def hold_left(order: Order, held: Decimal, used: Decimal, closed: bool) -> Decimal:
-    """What an order still reserves after fills used `used` of it: nothing once it is closed, never below zero."""
-    del order
-    return ZERO if closed else max(held - used, ZERO)

@@ -277,14 +277,20 @@ create index on keel.lot_match (lot_id);
 -- ------------------------------------------------------------------------------------- breaker, breaks, audit chain
 
 create table keel.breaker (
-  scope       text primary key,
-  state       text not null check (state in ('closed', 'open', 'half_open')),
-  level       text not null check (level in ('reduce_only', 'no_new', 'cancel')),  -- what it does when open
-  generation  bigint not null,
-  reason      text not null,
-  at          timestamptz not null,
-  test_until  timestamptz,                               -- half-open: closes at this time
-  resumed_by  text
+  scope         text primary key,                        -- global, venue:V, portfolio:B, strategy:B:P, product:B:PRODUCT
+  state         text not null check (state in ('closed', 'open', 'half_open')),
+  level         text check (level in ('reduce_only', 'no_new', 'cancel')),
+  generation    bigint not null,
+  reason        text not null,
+  opened_at     timestamptz,
+  opened_by     text not null,
+  resumable_at  timestamptz,                             -- end of the cool-down
+  resumed_at    timestamptz,
+  resumed_by    text not null,
+  resume_reason text not null,
+  test_until    timestamptz,                             -- half-open: may close then, on the authority of that resume
+  updated_at    timestamptz not null,                    -- market time
+  check ((state = 'open') = (level is not null))
 );
 
 create table keel.breaker_event (
@@ -292,12 +298,10 @@ create table keel.breaker_event (
   generation bigint not null,
   from_state text,
   to_state   text not null,
-  level      text not null,
-  code       text not null,                              -- the trigger, or resume / close
-  observed   text,
-  bound      text,
+  level      text,
   reason     text not null,
   actor      text not null,
+  violations jsonb not null,                             -- what tripped: code, observed, limit
   at         timestamptz not null,
   primary key (scope, generation)
 );
@@ -586,19 +590,23 @@ $$;
 create function keel.apply_breakers(p jsonb) returns void language plpgsql as $$
 declare moved int;
 begin
-  insert into keel.breaker as b (scope, state, level, generation, reason, at, test_until, resumed_by)
-  select * from jsonb_to_recordset(p) as x (scope text, to_state text, level text, generation bigint, reason text,
-                                            at timestamptz, test_until timestamptz, resumed_by text)
-  on conflict (scope) do update set state = excluded.state, level = excluded.level, generation = excluded.generation,
-    reason = excluded.reason, at = excluded.at, test_until = excluded.test_until, resumed_by = excluded.resumed_by
+  insert into keel.breaker as b
+  select scope, state, level, generation, reason, opened_at, opened_by, resumable_at, resumed_at, resumed_by, resume_reason,
+         test_until, updated_at
+  from jsonb_populate_recordset(null::keel.breaker, p)
+  on conflict (scope) do update set (state, level, generation, reason, opened_at, opened_by, resumable_at, resumed_at,
+      resumed_by, resume_reason, test_until, updated_at)
+    = (excluded.state, excluded.level, excluded.generation, excluded.reason, excluded.opened_at, excluded.opened_by,
+       excluded.resumable_at, excluded.resumed_at, excluded.resumed_by, excluded.resume_reason, excluded.test_until,
+       excluded.updated_at)
   where b.generation = excluded.generation - 1;
   get diagnostics moved = row_count;
   if moved <> jsonb_array_length(p) then
     raise exception 'a breaker had moved on already' using errcode = 'KE020';
   end if;
-  insert into keel.breaker_event (scope, generation, from_state, to_state, level, code, observed, bound, reason, actor, at)
-  select * from jsonb_to_recordset(p) as x (scope text, generation bigint, from_state text, to_state text, level text,
-                                            code text, observed text, bound text, reason text, actor text, at timestamptz);
+  insert into keel.breaker_event (scope, generation, from_state, to_state, level, reason, actor, violations, at)
+  select * from jsonb_to_recordset(p) as x (scope text, generation bigint, from_state text, state text, level text,
+                                            reason text, actor text, violations jsonb, updated_at timestamptz);
 end $$;
 
 create function keel.apply_cycles(p jsonb) returns void language plpgsql as $$
@@ -755,7 +763,7 @@ create function keel.portfolio_state(p_book text, p_plan text, p_day_start times
     'frozen', (select coalesce(jsonb_agg(distinct asset), '[]') from keel.recon_break
                where book = p_book and resolved_at is null and asset <> ''),
     'peak', (select max(equity)::text from keel.equity where book = p_book and plan = p_plan and at >= coalesce((
-               select max(at) from keel.breaker_event e where e.scope = 'portfolio:' || p_book and e.to_state = 'half_open'),
+               select max(at) from keel.breaker_event e where e.scope = 'strategy:' || p_book || ':' || p_plan and e.to_state = 'half_open'),
                '-infinity')),
     'day_start', coalesce(
        (select equity::text from keel.equity where book = p_book and plan = p_plan and at < p_day_start order by at desc limit 1),

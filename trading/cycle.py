@@ -1,0 +1,305 @@
+"""The trade cycle: a straight line of steps for one slot. The first step after the claim is also the crash recovery.
+
+    claim slot → settle orders → fetch prices → evaluate signals → validate orders → check breaker → execute
+      → reconcile → publish
+
+Each step is a function of the desk and the cycle so far, and writes what it found to the ledger. `run` does them one
+after the other without an orchestrator; the flows wrap the same functions as tasks. A slot that is not to be traded
+(stale, traded already, replay at its end) goes through the same line: it settles and reconciles, and decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trading import execution, settlement, summary
+from trading import reconcile as reconciling
+from trading.allocation import Proposal, allocate
+from trading.desk import Desk, breaker_change, day_start, open_books, staleness_seconds
+from trading.errors import Fenced, KeelError, LedgerUnavailable
+from trading.market import Candles, Floats, Market, interval_seconds, last_close
+from trading.money import derived_id, stamp
+from trading.orders import slot_name
+from trading.portfolio import Portfolio
+from trading.quality import Verdict as QualityVerdict
+from trading.risk import Approved, Refused, validate
+from trading.risk import breaker as breakers
+from trading.store.journal import Change, Claim, request_row
+
+LOCK_WAIT_SECONDS = 60.0
+"""How long a run waits for another one of the same portfolio (a second plan, a hand order) before it gives up."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Cycle:
+    """What one run knows so far; each step fills in its part."""
+
+    slot_at: datetime | None
+    """The candle close that is decided on; None when a replay has no further one."""
+    market_at: datetime
+    claim: Claim | None
+    skip: str
+    """Why the slot is not traded; empty when it is."""
+    settled: settlement.Settled = field(default_factory=settlement.Settled)
+    quality: QualityVerdict | None = None
+    market: Market | None = None
+    signals: dict[str, float] = field(default_factory=dict)
+    portfolio: Portfolio | None = None
+    proposal: Proposal | None = None
+    refused: list[Refused] = field(default_factory=list)
+    approved: list[Approved] = field(default_factory=list)
+    held_back: list[Approved] = field(default_factory=list)
+    """Approved, but not let through by the breaker."""
+    breaker: breakers.Verdict | None = None
+    violations: list[breakers.Violation] = field(default_factory=list)
+    executed: settlement.Settled = field(default_factory=settlement.Settled)
+    reconciliation: reconciling.Reconciliation | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trades(self) -> bool:
+        """True if this run decides on the slot: it claimed it, and nothing speaks against it."""
+        return self.claim is not None and self.claim.ours and not self.skip
+
+
+def run(desk: Desk, scheduled_at: datetime | None = None) -> Cycle:
+    """One cycle in this process. `scheduled_at` (market time) is when it was due; None for a run by hand, which takes
+    the last closed candle. Raises Busy when another run keeps the portfolio; MarketUnavailable, Unanswered when a read
+    failed for good: the slot then stays claimed, and the next run takes it over or goes on with the next one.
+    """
+    cycle = claim_slot(desk, scheduled_at)
+    try:
+        settle_orders(desk, cycle)
+        fetch_prices(desk, cycle)
+        evaluate_signals(desk, cycle)
+        validate_orders(desk, cycle)
+        check_breaker(desk, cycle)
+        execute(desk, cycle)
+        reconcile(desk, cycle)
+        publish(desk, cycle)
+    except KeelError as error:
+        fail(desk, cycle, error)
+        raise
+    finally:
+        desk.journal.unlock_portfolio(desk.book)
+    return cycle
+
+
+def claim_slot(desk: Desk, scheduled_at: datetime | None = None) -> Cycle:
+    """Takes the portfolio's lock and the slot. The lock stays until the caller gives it back (or its process dies)."""
+    desk.journal.lock_portfolio(desk.book, LOCK_WAIT_SECONDS)
+    desk.market_time = None
+    open_books(desk)
+    slot_at = _slot(desk, scheduled_at)
+    if slot_at is None:
+        return Cycle(slot_at=None, market_at=desk.market_now(), claim=None, skip="the replay has no further candle")
+    if desk.source.is_replay:
+        desk.market_time = slot_at
+    now = desk.market_now()
+    skip = _staleness(desk, slot_at, now)
+    claim = desk.journal.claim_slot(desk.book, desk.plan.name, slot_at, now, desk.plan.sha256, skip or None)
+    if not claim.ours:
+        by = f" by run {claim.flow_run_id}" if claim.flow_run_id else ""
+        at = f" at {stamp(claim.finished_at)}" if claim.finished_at else ""
+        word = "traded" if claim.outcome == "done" else f"skipped ({claim.reason})"
+        skip = f"this slot was {word} already{by}{at}"
+    return Cycle(slot_at=slot_at, market_at=now, claim=claim, skip=skip)
+
+
+def _slot(desk: Desk, scheduled_at: datetime | None) -> datetime | None:
+    plan = desk.plan
+    if desk.source.is_replay:
+        after = desk.books.last_slot(desk.book, plan.name)
+        return desk.source.next_slot(plan.products, plan.interval, desk.history, after)
+    return last_close(scheduled_at or desk.source.now(), plan.interval)
+
+
+def _staleness(desk: Desk, slot_at: datetime, now: datetime) -> str:
+    """Why the slot is too old to trade, or empty. The bound is the plan's, one interval by default."""
+    age, most = (now - slot_at).total_seconds(), staleness_seconds(desk.plan)
+    return f"stale: the candle closed {age:.0f} s ago, at most {most:.0f} s are allowed" if age > most else ""
+
+
+def settle_orders(desk: Desk, cycle: Cycle) -> None:
+    """Resolves whatever earlier runs left: see `trading.settlement`."""
+    cycle.settled = settlement.settle(desk)
+
+
+def fetch_prices(desk: Desk, cycle: Cycle) -> None:
+    """Fetches what is new, lets the quality gate judge it, stores it, and lays out what the cycle may see.
+
+    Raises MarketUnavailable when the source cannot answer; nothing is stored then and a retry starts afresh.
+    """
+    if not cycle.trades or cycle.slot_at is None:
+        return
+    plan, end, length = desk.plan, cycle.slot_at, desk.history
+    stored = desk.candles.load(plan.products, plan.interval, end, length)
+    since = first_missing(stored, plan.products, interval_seconds(plan.interval), end, length)
+    fetched = desk.source.candles(since, plan.interval, end)
+    verdict = desk.gate.judge(fetched, stored, plan.products, plan.interval, end)
+    desk.candles.save(verdict.clean, plan.interval)
+    rows = pd.concat([stored, verdict.clean], ignore_index=True) if len(stored) else verdict.clean
+    candles = Candles.from_frame(rows, plan.interval, plan.products, end=end, length=length)
+    cycle.quality = verdict
+    cycle.market = Market(
+        at=cycle.market_at,
+        products=desk.exchange.products(plan.products),
+        candles=candles,
+        quotes=desk.source.quotes(plan.products, cycle.market_at),
+        gated=verdict.gated,
+    )
+    change = Change()
+    change.add("verdicts", book=desk.book, plan=plan.name, slot_at=end, passed=verdict.passed, body=verdict.to_dict())
+    change.add("operations", book=desk.book, plan=plan.name, kind="fetch", ok=True, detail="")
+    desk.journal.record("market", change)
+
+
+def first_missing(
+    stored: pd.DataFrame, products: tuple[str, ...], seconds: int, end: datetime, length: int
+) -> dict[str, int]:
+    """Product -> start of the first candle to fetch: after the newest stored one, or the whole window if it begins late.
+
+    A window that begins up to a tenth late counts as complete: a venue leaves out candles without trades.
+    """
+    begin = int(end.timestamp()) // seconds * seconds - length * seconds
+    since = dict.fromkeys(products, begin)
+    if stored.empty:
+        return since
+    bounds = stored.groupby("product", sort=False)["start"].agg(["min", "max"])
+    tolerated = begin + length // 10 * seconds
+    for product, oldest, newest in bounds.itertuples():
+        if oldest <= tolerated:
+            since[product] = int(newest) + seconds
+    return since
+
+
+def evaluate_signals(desk: Desk, cycle: Cycle) -> None:
+    """The strategy's view of every product at the slot, −1 to 1; a product without an opinion is left out."""
+    if not cycle.trades or cycle.market is None:
+        return
+    row: Floats = desk.strategy.signals(cycle.market.candles)[-1]
+    known = ~np.isnan(row)
+    cycle.signals = {
+        product: float(signal) for product, signal, ok in zip(cycle.market.candles.products, row, known, strict=True) if ok
+    }
+
+
+def validate_orders(desk: Desk, cycle: Cycle) -> None:
+    """Turns signals into requests and judges each; every evaluation is stored, approved or refused."""
+    if not cycle.trades or cycle.market is None or cycle.slot_at is None:
+        return
+    plan, market = desk.plan, cycle.market
+    cycle.portfolio = portfolio = desk.books.portfolio(desk.book, plan.name, plan.cash_asset, day_start(cycle.market_at))
+    verdict = _standing(desk)
+    factor = breakers.size_factor(verdict, plan.breaker)
+    cycle.proposal = allocate(plan, cycle.signals, market, portfolio, size_factor=factor, strategy=desk.strategy)
+    slot = slot_name(plan.name, cycle.slot_at)
+    change = Change()
+    for judged in validate(plan, cycle.proposal.requests, market, portfolio, cycle.market_at):
+        approved = isinstance(judged, Approved)
+        (cycle.approved if approved else cycle.refused).append(judged)  # type: ignore[arg-type]
+        request = judged.request
+        change.add(
+            "evaluations",
+            id=derived_id("evaluation", desk.book, plan.name, slot, request.product, str(request.leg)),
+            book=desk.book,
+            plan=plan.name,
+            slot=slot,
+            product=request.product,
+            leg=request.leg,
+            approved=approved,
+            body={"request": request_row(request), **judged.evaluation.to_dict()},
+            plan_sha=plan.sha256,
+        )
+    if change:
+        desk.journal.record("evaluate", change)
+
+
+def _standing(desk: Desk) -> breakers.Verdict:
+    return breakers.strictest(desk.books.breakers(desk.scopes), desk.scopes)
+
+
+def check_breaker(desk: Desk, cycle: Cycle) -> None:
+    """Looks at the portfolio's figures, moves the plan's breaker, and holds back what an open one does not let through.
+
+    The breaker rows are locked and read again in the transaction that marks an order as sending: this step only judges.
+    """
+    if not cycle.trades or cycle.market is None or cycle.portfolio is None:
+        return
+    plan = desk.plan
+    consecutive, operations, failed = desk.books.errors(desk.book, plan.name)
+    figures = breakers.risk_figures(
+        cycle.portfolio, cycle.market, consecutive_errors=consecutive, operations=operations, failed_operations=failed
+    )
+    scope = f"strategy:{desk.book}:{plan.name}"
+    found = {row.scope: row for row in desk.books.breakers([scope])}
+    if scope in found:
+        before = found[scope]
+        cycle.violations = breakers.judge(plan.breaker, figures, plan.limits)
+        after = breakers.advance(before, cycle.violations, plan.breaker, cycle.market_at)
+        if after.generation != before.generation:
+            change = Change()
+            found_by = [violation.to_dict() for violation in cycle.violations]
+            change.add("breakers", **breaker_change(after, before, actor="breaker", violations=found_by))
+            desk.journal.record("breaker", change)
+    cycle.breaker = _standing(desk)
+    through = [approved for approved in cycle.approved if breakers.permits(cycle.breaker, approved.request)]
+    cycle.held_back = [approved for approved in cycle.approved if approved not in through]
+    cycle.approved = through
+
+
+def execute(desk: Desk, cycle: Cycle) -> None:
+    """Stages and sends what is approved. Never retried: see `trading.execution`."""
+    if not cycle.trades or cycle.market is None or cycle.slot_at is None or cycle.claim is None:
+        return
+    slot = slot_name(desk.plan.name, cycle.slot_at)
+    intents = execution.intents_of(desk, slot, cycle.approved, cycle.market.quotes)
+    orders = execution.stage(desk, intents, cycle.market.quotes)
+    cycle.executed = execution.send(desk, cycle.claim.epoch, orders)
+
+
+def reconcile(desk: Desk, cycle: Cycle) -> None:
+    """Settles once more and compares everything with the exchange: see `trading.reconcile`."""
+    cycle.reconciliation = reconciling.reconcile(desk)
+
+
+def publish(desk: Desk, cycle: Cycle) -> None:
+    """Marks the equity, ends the slot, and stores the summary that every report of this run is made from."""
+    plan = desk.plan
+    portfolio = desk.books.portfolio(desk.book, plan.name, plan.cash_asset, day_start(cycle.market_at))
+    quotes = cycle.market.quotes if cycle.market else {}
+    equity, unrealised = portfolio.equity(quotes), portfolio.unrealised(quotes)
+    change = Change()
+    if cycle.trades and equity is not None and unrealised is not None:  # an unknown mark is left out, never a zero
+        change.add("equity", book=desk.book, plan=plan.name, at=cycle.market_at, equity=equity, cash=portfolio.cash,
+                   unrealised=unrealised, realised=portfolio.realised, fees=portfolio.fees)  # fmt: skip
+    cycle.summary = summary.summarise(desk, cycle, portfolio, equity)
+    if cycle.claim is not None and cycle.claim.ours:
+        change.add(
+            "cycles", book=desk.book, plan=plan.name, slot_at=cycle.slot_at, epoch=cycle.claim.epoch,
+            state="skipped" if cycle.skip else "done", reason=cycle.skip or None,
+            candles_sha=cycle.market.candles.digest() if cycle.market else None, summary=cycle.summary,
+        )  # fmt: skip
+    if change:
+        desk.journal.record("publish", change)
+
+
+def fail(desk: Desk, cycle: Cycle, error: Exception) -> None:
+    """Records that the run failed: an operation for the breaker's count, and the slot as failed, to be taken over.
+
+    Nothing is written when the ledger is away or a later run has taken over: the next run finds the slot unfinished.
+    """
+    if isinstance(error, LedgerUnavailable | Fenced):
+        return
+    change = Change()
+    change.add("operations", book=desk.book, plan=desk.plan.name, kind="cycle", ok=False,
+               detail=f"{type(error).__name__}: {error}"[:500])  # fmt: skip
+    if cycle.claim is not None and cycle.claim.ours:
+        change.add("cycles", book=desk.book, plan=desk.plan.name, slot_at=cycle.slot_at, epoch=cycle.claim.epoch,
+                   state="failed", reason=f"{type(error).__name__}: {error}"[:500])  # fmt: skip
+    desk.journal.record("fail", change)

@@ -1,0 +1,136 @@
+"""The desk: one plan with its opened market source, exchange and ledger. The steps of a cycle work on it.
+
+Two clocks. Market time (`market_now`) is what slots, staleness, quotes and the breaker go by: a replay has its own.
+Wall time (`wall`) is what send deadlines and doubts go by. Nothing in `trading/` asks the system for either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from trading.exchange.port import Exchange
+from trading.ledger import Account, opening
+from trading.market import MarketSource, interval_seconds
+from trading.money import utc
+from trading.orders import Mode, Owner
+from trading.plan import Plan
+from trading.quality import QualityGate
+from trading.risk.breaker import BreakerRow, closed
+from trading.store.books import Books
+from trading.store.candles import CandleStore
+from trading.store.journal import Change, Journal
+from trading.strategies import Strategy
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """Everything that a cycle works with. `market_time` is set by the cycle on a replay, None on a live source."""
+
+    plan: Plan
+    mode: Mode
+    strategy: Strategy
+    source: MarketSource
+    exchange: Exchange
+    journal: Journal
+    books: Books
+    candles: CandleStore
+    gate: QualityGate
+    wall: Callable[[], datetime]
+    monotonic: Callable[[], float]
+    market_time: datetime | None = field(default=None)
+
+    @property
+    def book(self) -> str:
+        return f"{self.mode}:{self.plan.portfolio}"
+
+    @property
+    def history(self) -> int:
+        """Candles that a cycle looks at: what the strategy, the breaker's volatility and the gate's trailing windows need."""
+        return max(self.strategy.lookback, self.gate.rules.window + 1)
+
+    @property
+    def scopes(self) -> list[str]:
+        """The breaker rows that concern every order of this plan; a product's own row comes on top."""
+        book = self.book
+        return ["global", f"portfolio:{book}", f"strategy:{book}:{self.plan.name}", f"venue:{self.exchange.name}"]
+
+    def product_scope(self, product: str) -> str:
+        return f"product:{self.book}:{product}"
+
+    def owner(self, slot: str) -> Owner:
+        return Owner(
+            mode=self.mode, portfolio=self.plan.portfolio, plan=self.plan.name, strategy=self.plan.strategy.name, slot=slot
+        )
+
+    def account(self, asset: str) -> Account:
+        """The plan's own account of an asset at the venue."""
+        return Account(self.book, self.plan.name, "venue", asset)
+
+    def market_now(self) -> datetime:
+        """Market time; on a replay outside of a cycle, its position (the last slot that was completed or skipped)."""
+        if not self.source.is_replay:
+            return self.source.now()
+        if self.market_time is None:
+            self.market_time = self.books.last_slot(self.book, self.plan.name) or self.first_slot()
+        return self.market_time
+
+    def first_slot(self) -> datetime:
+        """A replay's first slot, or the last closed candle of a live source."""
+        first = self.source.next_slot(self.plan.products, self.plan.interval, self.history, None)
+        return first if first is not None else utc(0)
+
+
+def day_start(at: datetime) -> datetime:
+    """Midnight UTC of the market's day."""
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def open_books(desk: Desk) -> bool:
+    """Creates what the plan needs in the ledger, once; True if the plan was new.
+
+    The plan's capital is booked, and the breaker rows that are missing are made: closed on paper, so that it may start.
+    A row that exists is never touched. Must be called with the portfolio's lock held.
+    """
+    book, plan = desk.book, desk.plan
+    is_new = not desk.books.has_plan(book, plan.name)
+    if not is_new and desk.books.has_configuration(plan.sha256):
+        return False
+    change = Change()
+    change.add("configuration", sha256=plan.sha256, kind="plan", body=plan.canonical())
+    if desk.books.source(book) is None:
+        change.add("portfolios", book=book, mode=desk.mode, name=plan.portfolio, source=desk.source.name,
+                   cash_asset=plan.cash_asset, lot_method="fifo")  # fmt: skip
+    if is_new:
+        change.transaction(opening(book, plan.name, plan.cash_asset, plan.capital, desk.market_now()))
+    for row in missing_breakers(desk):  # a plan that gained a product gains its row
+        change.add("breakers", **breaker_change(row, None, actor="opening"))
+    desk.journal.record("plan.open" if is_new else "plan.change", change)
+    return is_new
+
+
+def missing_breakers(desk: Desk) -> list[BreakerRow]:
+    """Rows for the scopes of the plan that have none yet."""
+    wanted = [*desk.scopes, *(desk.product_scope(product) for product in desk.plan.products)]
+    known = {row.scope for row in desk.books.breakers(wanted)}
+    return [closed(scope, desk.market_now()) for scope in wanted if scope not in known]
+
+
+def breaker_change(after: BreakerRow, before: BreakerRow | None, *, actor: str, violations: object = ()) -> dict[str, object]:
+    """The row of a `Change` that moves a breaker."""
+    values = {name: getattr(after, name) for name in BreakerRow.__dataclass_fields__}
+    return values | {
+        "from_state": None if before is None else before.state,
+        "actor": actor,
+        "violations": list(violations) if isinstance(violations, list | tuple) else violations,
+    }
+
+
+def candle_age_seconds(desk: Desk, slot_at: datetime) -> float:
+    """How long ago the slot's candle closed, in market time."""
+    return (desk.market_now() - slot_at).total_seconds()
+
+
+def staleness_seconds(plan: Plan) -> float:
+    return float(plan.staleness_intervals) * interval_seconds(plan.interval)

@@ -1,0 +1,157 @@
+"""Execute: stage approved requests, then send them. Persist, then act; nothing here is ever retried.
+
+Stage commits the intents with their exact bytes and their holds. Then, batch by batch: mark as sending (the transaction
+that locks the fencing epoch and the breaker rows), send those bytes, and record what came of it. A process that dies at
+any point leaves orders that `settlement.settle` resolves by asking the exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+from trading.desk import Desk
+from trading.errors import OutcomeUnknown
+from trading.exchange.port import Accepted, Rejected
+from trading.ledger import Account
+from trading.market import Quote
+from trading.orders import Intent, Order, Side, State, client_order_id
+from trading.plan import order_price
+from trading.risk import Approved
+from trading.settlement import SCAN_OVERLAP, Absorber, Settled, fills_by_order
+from trading.store.journal import Change
+
+_Item = TypeVar("_Item")
+
+SEND_DEADLINE_SECONDS = 2.0
+"""Between the commit that marks orders as sending and the first byte of each: a process that slept longer sends nothing."""
+STAGE_BATCH = 250
+"""Orders staged by one commit: bounds the size of a transaction, not how many may be sent."""
+
+
+def intents_of(desk: Desk, slot: str, approved: Sequence[Approved], quotes: Mapping[str, Quote]) -> list[Intent]:
+    """The approved requests with their derived ids and the exact bodies that will be sent."""
+    owner, now = desk.owner(slot), desk.market_now()
+    intents = []
+    for request, _ in approved:
+        id_ = client_order_id(owner, request.product, request.leg)
+        body = desk.exchange.body(id_, request)
+        price = quotes[request.product].mid
+        intents.append(
+            Intent(client_order_id=id_, owner=owner, request=request, body=body, decision_price=price, decided_at=now)
+        )
+    return intents
+
+
+def stage(desk: Desk, intents: Sequence[Intent], quotes: Mapping[str, Quote]) -> list[Order]:
+    """Commits intents with their holds, and returns what is to be sent: new ones, and stored ones that are still staged.
+
+    An id that is stored already keeps its stored intent, whatever this run would have wanted: one decision, one order.
+    Raises BooksRefused when a hold would overdraw an account.
+    """
+    stored = desk.books.orders([intent.client_order_id for intent in intents])
+    ready = [order for order in stored.values() if order.state is State.STAGED]
+    new = [intent for intent in intents if intent.client_order_id not in stored]
+    send_before = desk.wall() + timedelta(seconds=desk.plan.orders.time_to_live_seconds)
+    for batch in _batches(new, STAGE_BATCH):
+        change = Change()
+        for intent in batch:
+            change.intent(intent, plan_sha=desk.plan.sha256, send_before=send_before)
+            account, amount = _hold(desk, intent, quotes)
+            change.account(account)
+            change.hold(intent.client_order_id, account, amount)
+        desk.journal.record("order.stage", change)
+        ready += [_staged(intent, send_before) for intent in batch]
+    return ready
+
+
+def _hold(desk: Desk, intent: Intent, quotes: Mapping[str, Quote]) -> tuple[Account, Decimal]:
+    request = intent.request
+    base, quote = request.product.split("-", 1)
+    if request.side is Side.SELL:
+        return desk.account(base), request.quantity
+    price = order_price(request, quotes[request.product])
+    return desk.account(quote), price * request.quantity * desk.plan.costs.outlay
+
+
+def send(desk: Desk, epoch: int, orders: Sequence[Order]) -> Settled:
+    """Sends staged orders and records every outcome: confirmed, refused by the venue, or in doubt.
+
+    Raises Fenced when a later run holds the portfolio: then nothing of that batch was sent.
+    """
+    total = Settled()
+    for batch in _batches(orders, max(1, desk.exchange.send_batch)):
+        settled = _send_batch(desk, epoch, batch)
+        total.fills += settled.fills
+        total.states |= settled.states
+        total.breaks += settled.breaks
+    return total
+
+
+def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order]) -> Settled:
+    verdicts = desk.journal.mark_sending(desk.book, epoch, [order.id for order in batch], desk.scopes)
+    deadline = desk.monotonic() + SEND_DEADLINE_SECONDS
+    absorber = Absorber(desk)
+    sent: list[tuple[Order, Accepted]] = []
+    settled: list[tuple[Order, str, State, str]] = []
+    for order in batch:
+        if verdicts[order.id] != "send":
+            absorber.settled.states[order.id] = State.ABANDONED
+            continue
+        outcome = _submit(desk, order, deadline)
+        if isinstance(outcome, Accepted):
+            sent.append((order, outcome))
+        else:
+            settled.append((order, *outcome))
+    fills = fills_by_order(desk, desk.market_now() - SCAN_OVERLAP) if sent else {}
+    absorber.load(order for order in batch if verdicts[order.id] == "send")
+    for order, accepted in sent:
+        id_ = accepted.exchange_order_id
+        absorber.absorb(_as_sending(order), fills.get(id_, ()), evidence=[("ack", State.OPEN)], exchange_id=id_)
+    for order, event, state, note in settled:
+        absorber.absorb(_as_sending(order), (), evidence=[(event, state)], note=note)
+    _count_operations(desk, absorber, len(sent), settled)
+    return absorber.write("order.outcome")
+
+
+def _submit(desk: Desk, order: Order, deadline: float) -> Accepted | tuple[str, State, str]:
+    """Sends one order's stored bytes. Whatever is not a clear answer is a doubt: bytes may have left."""
+    if desk.monotonic() > deadline:
+        return "abandon", State.ABANDONED, "the send deadline passed before the first byte"
+    try:
+        outcome = desk.exchange.submit(order.intent.body)
+    except OutcomeUnknown as error:
+        return "doubt", State.IN_DOUBT, str(error)
+    except Exception as error:  # noqa: BLE001 - also an error inside a driver comes after bytes may have left
+        return "doubt", State.IN_DOUBT, f"{type(error).__name__}: {error}"
+    if isinstance(outcome, Rejected):
+        return "reject", State.REJECTED, f"{outcome.code}: {outcome.message}"
+    return outcome
+
+
+def _count_operations(desk: Desk, absorber: Absorber, accepted: int, others: Sequence[tuple[Order, str, State, str]]) -> None:
+    """One operation per outcome: what the breaker's error counts are taken over."""
+    for _ in range(accepted):
+        absorber.change.add("operations", book=desk.book, plan=desk.plan.name, kind="send", ok=True, detail="")
+    for order, event, _, note in others:
+        absorber.change.add("operations", book=desk.book, plan=desk.plan.name, kind="send", ok=False,
+                            detail=f"{event} {order.id}: {note}")  # fmt: skip
+
+
+def _staged(intent: Intent, at: datetime) -> Order:
+    return Order(intent=intent, state=State.STAGED, seq=0, exchange_order_id=None, filled=Decimal(0), reason="", updated_at=at)
+
+
+def _as_sending(order: Order) -> Order:
+    """The head as `mark_sending` committed it."""
+    return Order(
+        intent=order.intent, state=State.SENDING, seq=order.seq + 1, exchange_order_id=None, filled=order.filled,
+        reason="", updated_at=order.updated_at,
+    )  # fmt: skip
+
+
+def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

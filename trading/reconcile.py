@@ -1,0 +1,145 @@
+"""Reconcile: orders × fills × balances against the exchange. A difference becomes a break; no trade is ever invented.
+
+Read so that a moment's difference is no false alarm: a difference counts only if a second look at both sides, after
+settling once more, finds it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from trading.desk import Desk
+from trading.money import ZERO, derived_id, text
+from trading.orders import UNKNOWN_STATES
+from trading.settlement import Settled, settle
+from trading.store.journal import Change
+
+LOOK_BACK = timedelta(days=2)
+"""Orders younger than this are compared one by one on every pass; balances compare everything that ever happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Ours and theirs do not agree. Severity 1 is the worst; `asset` is frozen until a person resolves the break."""
+
+    kind: str
+    severity: int
+    subject: str
+    ours: str
+    theirs: str
+    asset: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject}: ledger {self.ours}, exchange {self.theirs}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """What was compared and found."""
+
+    orders: int
+    fills: int
+    balances: dict[str, str]
+    """Asset -> amount, as the exchange holds it (available + hold)."""
+    differences: tuple[Difference, ...]
+    open_breaks: int
+    """Breaks that are open after this pass, older ones included."""
+    late_fills: int = 0
+    """Fills that this pass booked."""
+
+    @property
+    def clean(self) -> bool:
+        return not self.differences and not self.open_breaks
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "orders": self.orders,
+            "fills": self.fills,
+            "balances": self.balances,
+            "differences": [str(difference) for difference in self.differences],
+            "open_breaks": self.open_breaks,
+            "late_fills": self.late_fills,
+            "clean": self.clean,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    orders: int
+    fills: int
+    balances: dict[str, Decimal]
+    differences: tuple[Difference, ...]
+
+
+def reconcile(desk: Desk) -> Reconciliation:
+    """Settles what is live, compares, and writes the result. Safe to run at any time, any number of times.
+
+    Raises Unanswered when the exchange cannot be asked.
+    """
+    settled = settle(desk)
+    look = _look(desk)
+    if look.differences:
+        again = settle(desk)
+        settled.fills += again.fills
+        second = _look(desk)
+        persistent = {(difference.kind, difference.subject) for difference in second.differences}
+        kept = tuple(found for found in look.differences if (found.kind, found.subject) in persistent)
+        look = _Look(second.orders, second.fills, second.balances, kept)
+    return _write(desk, look, settled)
+
+
+def _look(desk: Desk) -> _Look:
+    since = desk.market_now() - LOOK_BACK
+    theirs = desk.exchange.orders(since)
+    ours = desk.books.fill_totals(desk.book, since)
+    differences: list[Difference] = []
+    for order in theirs:
+        asset = order.product.split("-", 1)[0]
+        booked = ours.get(order.exchange_order_id)
+        if booked is None:
+            # An order in doubt has no exchange id yet: it is ours, and settling resolves it.
+            if not _is_unresolved(desk, order.client_order_id):
+                terms = f"{order.side} {text(order.quantity)} {order.product}"
+                differences.append(Difference(kind="foreign_order", severity=2, subject=order.exchange_order_id,
+                                              ours="unknown", theirs=terms, asset=asset))  # fmt: skip
+            continue
+        for kind, mine, other in (("order_fills", booked[0], order.filled), ("order_fees", booked[1], order.fees)):
+            if mine != other:
+                differences.append(Difference(kind=kind, severity=2, subject=order.exchange_order_id, ours=text(mine),
+                                              theirs=text(other), asset=asset))  # fmt: skip
+    balances = {asset: balance.total for asset, balance in desk.exchange.balances().items()}
+    ledger = desk.books.venue_balances(desk.book)
+    for asset in sorted(balances.keys() | ledger.keys()):
+        mine, other = ledger.get(asset, ZERO), balances.get(asset, ZERO)
+        if mine != other:
+            differences.append(Difference(kind="balance", severity=1, subject=asset, ours=text(mine), theirs=text(other),
+                                          asset=asset))  # fmt: skip
+    return _Look(len(theirs), sum(1 for quantity, _ in ours.values() if quantity), balances, tuple(differences))
+
+
+def _is_unresolved(desk: Desk, client_order_id: str) -> bool:
+    return any(str(order.id) == client_order_id and order.state in UNKNOWN_STATES for order in desk.books.live_orders(desk.book))
+
+
+def _write(desk: Desk, look: _Look, settled: Settled) -> Reconciliation:
+    change = Change()
+    for found in look.differences:
+        id_ = derived_id("break", desk.book, found.kind, found.subject, desk.wall().isoformat())
+        change.add("breaks", id=id_, book=desk.book, severity=found.severity, subject=found.subject, asset=found.asset,
+                   ours=found.ours, theirs=found.theirs, **{"class": found.kind})  # fmt: skip
+    known = {(row["class"], row["subject"]) for row in desk.books.open_breaks(desk.book)}
+    still_open = known | {(found.kind, found.subject) for found in look.differences}
+    result = Reconciliation(
+        orders=look.orders,
+        fills=look.fills,
+        balances={asset: text(amount) for asset, amount in sorted(look.balances.items())},
+        differences=look.differences,
+        open_breaks=len(still_open),
+        late_fills=len(settled.fills),
+    )
+    change.add("reconciliations", book=desk.book, clean=result.clean, body=result.to_dict())
+    desk.journal.record("reconcile", change)
+    return result

@@ -1,0 +1,248 @@
+"""Reads of the ledger that decisions and recovery are made on. Reports read through `trading.store.reports`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import fields
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+
+from trading.ledger import Lot, Lots
+from trading.money import ZERO
+from trading.orders import Fill, Intent, Mode, Order, OrderType, Owner, Request, Side, State, TimeInForce
+from trading.portfolio import Portfolio, Position
+from trading.risk.breaker import BreakerRow, BreakerState, Level
+from trading.store.database import Connection, translated
+
+_ORDER = """
+  select i.*, p.mode, p.name as portfolio, h.state, h.seq, h.exchange_order_id, h.filled, h.reason as head_reason, h.updated_at
+  from keel.order_head h join keel.intent i using (client_order_id) join keel.portfolio p on p.book = h.book
+"""
+
+
+class Books:
+    """The ledger of one database, read over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def _rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        with translated(), self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, values).fetchall()
+
+    def _one(self, query: str, *values: object) -> Any:
+        with translated():
+            row = self.connection.execute(query, values).fetchone()
+        return None if row is None else row[0]
+
+    # ------------------------------------------------------------------------------------------------ portfolios
+
+    def source(self, book: str) -> str | None:
+        """The market source that the portfolio was created with; None when there is no such portfolio."""
+        found = self._one("select source from keel.portfolio where book = %s", book)
+        return None if found is None else str(found)
+
+    def has_plan(self, book: str, plan: str) -> bool:
+        """True once the plan's opening capital is booked."""
+        query = "select exists (select from keel.txn where (kind, source_type, source_id) = ('opening', 'plan', %s))"
+        return bool(self._one(query, f"{book}:{plan}"))
+
+    def has_configuration(self, sha256: str) -> bool:
+        return bool(self._one("select exists (select from keel.config_version where sha256 = %s)", sha256))
+
+    def plans(self, book: str) -> list[str]:
+        return [row["plan"] for row in self._rows("select distinct plan from keel.account where book = %s order by 1", book)]
+
+    def portfolio(self, book: str, plan: str, cash_asset: str, day_start: datetime) -> Portfolio:
+        """The plan's share of the books now, in one round trip. `day_start` is the market's midnight (UTC)."""
+        state = self._one("select keel.portfolio_state(%s, %s, %s)", book, plan, day_start)
+        held = {asset: Decimal(held) for kind, asset, _, _, held in state["accounts"] if kind == "venue"}
+        cash = {asset: Decimal(posted) for kind, asset, _, posted, _ in state["accounts"] if kind == "venue"}
+        totals = {
+            kind: sum((Decimal(row[3]) for row in state["accounts"] if row[0] == kind and row[1] == cash_asset), ZERO)
+            for kind in ("income", "fees")
+        }
+        positions = {
+            product: Position(
+                product=product,
+                quantity=Decimal(quantity),
+                cost=Decimal(cost),
+                held=held.get(product.split("-", 1)[0], ZERO),
+            )
+            for product, quantity, cost in state["positions"]
+        }
+        working: dict[str, Decimal] = {}
+        for product, side, _, notional in state["live"]:
+            if side == Side.BUY:
+                working[product] = working.get(product, ZERO) + Decimal(notional)
+        unknown = (State.SENDING, State.IN_DOUBT)
+        return Portfolio(
+            book=book,
+            plan=plan,
+            cash_asset=cash_asset,
+            cash=cash.get(cash_asset, ZERO),
+            cash_held=held.get(cash_asset, ZERO),
+            positions=positions,
+            working=working,
+            doubts=frozenset(product for product, _, order_state, _ in state["live"] if order_state in unknown),
+            frozen=frozenset(state["frozen"]),
+            peak_equity=Decimal(state["peak"] or 0),
+            day_start_equity=None if state["day_start"] is None else Decimal(state["day_start"]),
+            day_volume=Decimal(state["day_volume"]),
+            realised=-totals["income"],
+            fees=totals["fees"],
+        )
+
+    def lots(self, book: str, plan: str, products: Collection[str]) -> dict[str, Lots]:
+        """The open lots of the products, oldest first; empty `Lots` for a product without any."""
+        rows = self._rows(
+            """select product, id, left_quantity, left_cost, acquired_at from keel.lot
+               where book = %s and plan = %s and product = any(%s) and left_quantity > 0 order by acquired_at, id""",
+            book, plan, list(products),
+        )  # fmt: skip
+        found: dict[str, list[Lot]] = {product: [] for product in products}
+        for row in rows:
+            found[row["product"]].append(Lot(row["id"], row["left_quantity"], row["left_cost"], row["acquired_at"]))
+        return {product: Lots(lots) for product, lots in found.items()}
+
+    def venue_balances(self, book: str) -> dict[str, Decimal]:
+        """Asset -> what the ledger says the venue holds for the portfolio, all plans together."""
+        query = "select asset, sum(posted) as posted from keel.account where book = %s and kind = 'venue' group by asset"
+        return {row["asset"]: row["posted"] for row in self._rows(query, book)}
+
+    # ---------------------------------------------------------------------------------------------------- orders
+
+    def live_orders(self, book: str) -> list[Order]:
+        """Every order that may still trade, of all plans of the portfolio, oldest first."""
+        states = "('staged', 'sending', 'in_doubt', 'open', 'cancelling')"
+        query = f"{_ORDER} where h.book = %s and h.state in {states} order by i.created_at, i.leg"
+        return [_order(row) for row in self._rows(query, book)]
+
+    def orders(self, ids: Iterable[UUID]) -> dict[UUID, Order]:
+        """The orders with these client ids, as they stand; unknown ids are missing."""
+        rows = self._rows(f"{_ORDER} where h.client_order_id = any(%s)", list(ids))
+        return {row["client_order_id"]: _order(row) for row in rows}
+
+    def order_by_exchange_id(self, book: str, exchange_order_id: str) -> Order | None:
+        rows = self._rows(f"{_ORDER} where h.book = %s and h.exchange_order_id = %s", book, exchange_order_id)
+        return _order(rows[0]) if rows else None
+
+    def send_before(self, ids: Sequence[UUID]) -> dict[UUID, datetime]:
+        """Order -> wall time after which it may not be sent any more."""
+        rows = self._rows("select client_order_id, send_before from keel.intent where client_order_id = any(%s)", list(ids))
+        return {row["client_order_id"]: row["send_before"] for row in rows}
+
+    def holds(self, ids: Sequence[UUID]) -> dict[UUID, Decimal]:
+        """Order -> what it reserves now."""
+        rows = self._rows("select client_order_id, amount from keel.hold where client_order_id = any(%s)", list(ids))
+        return {row["client_order_id"]: row["amount"] for row in rows}
+
+    def unknown_entries(self, book: str, fills: Sequence[Fill]) -> list[Fill]:
+        """Those of the fills that are not in the books yet, in the order given."""
+        entries = [fill.entry_id for fill in fills]
+        rows = self._rows("select entry_id from keel.fill where book = %s and entry_id = any(%s)", book, entries)
+        known = {row["entry_id"] for row in rows}
+        return [fill for fill in fills if fill.entry_id not in known]
+
+    def last_fill_at(self, book: str) -> datetime | None:
+        found: datetime | None = self._one("select max(traded_at) from keel.fill where book = %s", book)
+        return found
+
+    def fill_totals(self, book: str, since: datetime) -> dict[str, tuple[Decimal, Decimal]]:
+        """Exchange order id -> (quantity, fees) booked, of the orders created since then."""
+        rows = self._rows(
+            """select h.exchange_order_id, coalesce(sum(f.quantity), 0) as quantity, coalesce(sum(f.fee), 0) as fees
+               from keel.order_head h join keel.intent i using (client_order_id) left join keel.fill f using (client_order_id)
+               where h.book = %s and h.exchange_order_id is not null and i.created_at >= %s group by 1""",
+            book, since,
+        )  # fmt: skip
+        return {row["exchange_order_id"]: (row["quantity"], row["fees"]) for row in rows}
+
+    def next_hand_reference(self, book: str, plan: str) -> int:
+        query = "select count(distinct slot) from keel.intent where book = %s and plan = %s and slot like 'hand:%%'"
+        return 1 + int(self._one(query, book, plan))
+
+    # ------------------------------------------------------------------------------------------ breaker, cycles
+
+    def breakers(self, scopes: Sequence[str] | None = None) -> list[BreakerRow]:
+        """The breaker rows of the scopes (all by default); a scope without a row is missing, which means open."""
+        rows = (
+            self._rows("select * from keel.breaker order by scope")
+            if scopes is None
+            else self._rows("select * from keel.breaker where scope = any(%s) order by scope", list(scopes))
+        )
+        return [_breaker(row) for row in rows]
+
+    def errors(self, book: str, plan: str, window: int = 20) -> tuple[int, int, int]:
+        """(consecutive failures at the end, operations, failed operations) of the last `window` operations."""
+        rows = self._rows(
+            "select ok from keel.operation where book = %s and plan = %s order by id desc limit %s", book, plan, window
+        )
+        oks = [row["ok"] for row in rows]
+        consecutive = next((place for place, ok in enumerate(oks) if ok), len(oks))
+        return consecutive, len(oks), oks.count(False)
+
+    def last_slot(self, book: str, plan: str) -> datetime | None:
+        """The newest slot that was completed or skipped: the position of a replay."""
+        query = "select max(slot_at) from keel.cycle where book = %s and plan = %s and state in ('done', 'skipped')"
+        found: datetime | None = self._one(query, book, plan)
+        return found
+
+    def open_breaks(self, book: str) -> list[dict[str, Any]]:
+        return self._rows("select * from keel.recon_break where book = %s and resolved_at is null order by opened_at", book)
+
+    def last_reconciliation_clean(self, book: str) -> bool:
+        """True if the newest reconciliation found no difference; False without one."""
+        found = self._one("select clean from keel.reconciliation where book = %s order by at desc limit 1", book)
+        return bool(found)
+
+
+def _order(row: dict[str, Any]) -> Order:
+    request = Request(
+        product=row["product"],
+        side=Side(row["side"]),
+        quantity=row["quantity"],
+        type=OrderType(row["type"]),
+        limit_price=row["limit_price"],
+        stop_price=row["stop_price"],
+        time_in_force=TimeInForce(row["time_in_force"]),
+        post_only=row["post_only"],
+        expires_at=row["expires_at"],
+        leg=row["leg"],
+        protective=row["protective"],
+        reason=row["reason"],
+    )
+    owner = Owner(
+        mode=Mode(row["mode"]),
+        portfolio=row["portfolio"],
+        plan=row["plan"],
+        strategy=row["strategy"],
+        slot=row["slot"],
+    )
+    intent = Intent(
+        client_order_id=row["client_order_id"],
+        owner=owner,
+        request=request,
+        body=row["body"],
+        decision_price=row["decision_price"],
+        decided_at=row["decided_at"],
+    )
+    return Order(
+        intent=intent,
+        state=State(row["state"]),
+        seq=row["seq"],
+        exchange_order_id=row["exchange_order_id"],
+        filled=row["filled"],
+        reason=row["head_reason"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _breaker(row: dict[str, Any]) -> BreakerRow:
+    values = {field.name: row[field.name] for field in fields(BreakerRow)}
+    level = None if row["level"] is None else Level(row["level"])
+    return BreakerRow(**(values | {"state": BreakerState(row["state"]), "level": level}))

@@ -1,0 +1,51 @@
+"""Breakout of a price channel (R. Donchian): in at a new high, out at a new low, in force until the opposite one."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from trading.indicators import carried, held, highest_before, lowest_before
+from trading.market import Candles, Floats
+from trading.plan import Part
+
+
+class Donchian(Part):
+    """Signal 1 from a close above the highest high of the `entry` candles before, −1 from one below the lowest low of `exit`.
+
+    No opinion before the first breakout in the candles that it sees: it then leaves a holding as it is.
+    """
+
+    entry: int = Field(default=55, ge=1, le=5000, description="candles of the high that is broken")
+    exit: int = Field(default=20, ge=1, le=5000, description="candles of the low that is broken")
+
+    @model_validator(mode="after")
+    def _exit_within_entry(self) -> Donchian:
+        if self.exit > self.entry:
+            raise ValueError(f"exit: found {self.exit}, expected at most entry ({self.entry})")
+        return self
+
+    @property
+    def lookback(self) -> int:
+        # Room for a breakout that is some time ago to be still in sight.
+        return 4 * self.entry + 1
+
+    def signals(self, candles: Candles) -> Floats:
+        high, low = self._channel(candles)
+        up, down = candles.close > high, candles.close < low
+        events = np.where(up, 1.0, np.where(down, -1.0, np.nan))
+        return np.where(np.isnan(candles.close), np.nan, held(events))
+
+    def explain(self, candles: Candles, product: str) -> str:
+        """`broke the 55-candle high 101.5` or `above the ...` for the newest row."""
+        one = candles.only([candles.column(product)])
+        high, low = self._channel(one)
+        close, signal = one.close[-1, 0], self.signals(one)[-1, 0]
+        if close > high[-1, 0]:
+            return f"donchian: {close:.8g} broke the {self.entry}-candle high {high[-1, 0]:.8g}"
+        if close < low[-1, 0]:
+            return f"donchian: {close:.8g} broke the {self.exit}-candle low {low[-1, 0]:.8g}"
+        return f"donchian: {'long' if signal > 0 else 'out'} since an earlier break"
+
+    def _channel(self, candles: Candles) -> tuple[Floats, Floats]:
+        return highest_before(carried(candles.high), self.entry), lowest_before(carried(candles.low), self.exit)

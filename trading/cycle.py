@@ -10,6 +10,8 @@ after the other without an orchestrator; the flows wrap the same functions as ta
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,7 +23,7 @@ from trading import execution, settlement, summary
 from trading import reconcile as reconciling
 from trading.allocation import Proposal, allocate
 from trading.desk import Desk, breaker_change, day_start, open_books, staleness_seconds
-from trading.errors import Fenced, KeelError, LedgerUnavailable
+from trading.errors import Fenced, LedgerUnavailable
 from trading.market import Candles, Floats, Market, interval_seconds, last_close
 from trading.money import derived_id, stamp
 from trading.orders import slot_name
@@ -73,7 +75,7 @@ def run(desk: Desk, scheduled_at: datetime | None = None) -> Cycle:
     failed for good: the slot then stays claimed, and the next run takes it over or goes on with the next one.
     """
     cycle = claim_slot(desk, scheduled_at)
-    try:
+    with concluded(desk, cycle):
         settle_orders(desk, cycle)
         fetch_prices(desk, cycle)
         evaluate_signals(desk, cycle)
@@ -82,18 +84,25 @@ def run(desk: Desk, scheduled_at: datetime | None = None) -> Cycle:
         execute(desk, cycle)
         reconcile(desk, cycle)
         publish(desk, cycle)
-    except KeelError as error:
+    return cycle
+
+
+@contextmanager
+def concluded(desk: Desk, cycle: Cycle) -> Iterator[None]:
+    """Around the steps after the claim: records a failure, and gives the portfolio back however they end."""
+    try:
+        yield
+    except Exception as error:
         fail(desk, cycle, error)
         raise
     finally:
         desk.journal.unlock_portfolio(desk.book)
-    return cycle
 
 
 def claim_slot(desk: Desk, scheduled_at: datetime | None = None) -> Cycle:
     """Takes the portfolio's lock and the slot. The lock stays until the caller gives it back (or its process dies)."""
     desk.journal.lock_portfolio(desk.book, LOCK_WAIT_SECONDS)
-    desk.market_time = None
+    desk.market_time = desk.market = None
     open_books(desk)
     slot_at = _slot(desk, scheduled_at)
     if slot_at is None:
@@ -146,7 +155,7 @@ def fetch_prices(desk: Desk, cycle: Cycle) -> None:
     rows = pd.concat([stored, verdict.clean], ignore_index=True) if len(stored) else verdict.clean
     candles = Candles.from_frame(rows, plan.interval, plan.products, end=end, length=length)
     cycle.quality = verdict
-    cycle.market = Market(
+    cycle.market = desk.market = Market(
         at=cycle.market_at,
         products=desk.exchange.products(plan.products),
         candles=candles,

@@ -6,14 +6,18 @@ Wall time (`wall`) is what send deadlines and doubts go by. Nothing in `trading/
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
+
+import pandas as pd
 
 from trading.exchange.port import Exchange
 from trading.ledger import Account, opening
-from trading.market import MarketSource, interval_seconds
-from trading.money import utc
+from trading.market import Market, MarketSource, Quote, interval_seconds
+from trading.money import dec, utc
 from trading.orders import Mode, Owner
 from trading.plan import Plan
 from trading.quality import QualityGate
@@ -40,6 +44,8 @@ class Desk:
     wall: Callable[[], datetime]
     monotonic: Callable[[], float]
     market_time: datetime | None = field(default=None)
+    market: Market | None = field(default=None)
+    """What the cycle fetched: the paper exchange fills against the very quotes that the decision was made on."""
 
     @property
     def book(self) -> str:
@@ -75,6 +81,30 @@ class Desk:
         if self.market_time is None:
             self.market_time = self.books.last_slot(self.book, self.plan.name) or self.first_slot()
         return self.market_time
+
+    def quote(self, product: str) -> Quote | None:
+        """The quote of the cycle; outside of one, fetched now."""
+        if self.market is not None and product in self.market.quotes:
+            return self.market.quotes[product]
+        return self.source.quotes([product], self.market_now()).get(product)
+
+    def volume(self, product: str) -> Decimal | None:
+        """Volume of the product's last closed candle in base units; None when it is not known."""
+        if self.market is not None and product in self.market.candles.products:
+            candles = self.market.candles
+            volume = float(candles.volume[-1, candles.column(product)])
+        else:
+            rows = self.candles.load([product], self.plan.interval, self.market_now(), 1)
+            volume = float(rows["volume"].iloc[-1]) if len(rows) else math.nan
+        return None if math.isnan(volume) else dec(volume)
+
+    def candles_after(self, product: str, at: datetime) -> pd.DataFrame:
+        """Candles of the product that closed after `at`, up to now, as the source gives them: oldest first, unique."""
+        seconds = interval_seconds(self.plan.interval)
+        begin = int(at.timestamp()) // seconds * seconds
+        rows = self.source.candles({product: begin}, self.plan.interval, self.market_now())
+        closed_by = int(self.market_now().timestamp()) - seconds
+        return rows[rows["start"] <= closed_by].drop_duplicates("start").sort_values("start")
 
     def first_slot(self) -> datetime:
         """A replay's first slot, or the last closed candle of a live source."""
@@ -125,11 +155,6 @@ def breaker_change(after: BreakerRow, before: BreakerRow | None, *, actor: str, 
         "actor": actor,
         "violations": list(violations) if isinstance(violations, list | tuple) else violations,
     }
-
-
-def candle_age_seconds(desk: Desk, slot_at: datetime) -> float:
-    """How long ago the slot's candle closed, in market time."""
-    return (desk.market_now() - slot_at).total_seconds()
 
 
 def staleness_seconds(plan: Plan) -> float:

@@ -23,6 +23,8 @@ _RULES: dict[str, type[KeelError]] = {
     "KE020": Stale,
     "KE021": Fenced,
 }
+HEAD = "0001"
+"""The newest revision in `migrations/versions`."""
 _MIGRATION_LOCK = 0x6B65656C  # "keel": two processes that start at once migrate one after the other
 
 
@@ -61,6 +63,15 @@ def translated() -> Iterator[None]:
         if kind is None:
             raise BooksRefused(f"the ledger refused a change ({error.sqlstate}): {message}") from error
         raise kind(message) from error
+
+
+def ensure_schema(url: str) -> None:
+    """Migrates a database whose schema is not this version's; costs one query when it is."""
+    with connect(url) as connection:
+        table = connection.execute("select to_regclass('public.migration')").fetchone()
+        if table != (None,) and connection.execute("select version_num from public.migration").fetchone() == (HEAD,):
+            return
+    migrate(url)
 
 
 def migrate(url: str, revision: str = "head") -> None:

@@ -1,0 +1,113 @@
+"""The composition root: opens the ledger, the market source and the exchange of a plan, and hands them out as a desk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from config import market as markets
+from config.plans import load_plan
+from config.postgres import ledger_url
+from config.settings import Settings, load, private_folder
+from trading.desk import Desk
+from trading.errors import ConfigurationError
+from trading.exchange.paper import PaperExchange
+from trading.market import MarketSource
+from trading.orders import Mode
+from trading.plan import Plan
+from trading.quality import QualityGate
+from trading.store.books import Books
+from trading.store.candles import CandleStore
+from trading.store.database import connect, ensure_schema
+from trading.store.journal import Author, Journal
+from trading.store.paper import PaperBooks
+from trading.strategies import create
+
+DEMO_PORTFOLIO = "demo"
+
+
+def default_author() -> Author:
+    """A person at a terminal, or whatever process this is."""
+    return Author(actor=os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}")
+
+
+@contextmanager
+def open_desk(
+    plan: str | Plan = "default",
+    *,
+    mode: Mode = Mode.PAPER,
+    capital: Decimal | None = None,
+    author: Callable[[], Author] = default_author,
+    settings: Settings | None = None,
+) -> Iterator[Desk]:
+    """The opened desk of a plan; everything is closed at the end, and with the connection its locks are gone.
+
+    Raises ConfigurationError (plan, settings, a portfolio that belongs to another source), LedgerUnavailable.
+    """
+    settings = settings or load()
+    if mode is not Mode.PAPER:
+        raise ConfigurationError(f"mode: found {mode.value}, expected paper: this version trades on paper only")
+    private_folder(settings.home)
+    source_name = markets.chosen(settings)
+    opened = plan if isinstance(plan, Plan) else load_plan(plan, os.environ, settings.plans)
+    opened = for_source(opened, source_name, is_set=settings.market is not None)
+    if capital is not None:
+        opened = opened.model_copy(update={"capital": capital})
+    url = ledger_url(settings)
+    ensure_schema(url)
+    connection = connect(url)
+    try:
+        books = Books(connection)
+        source = markets.open_source(source_name, settings, opened.costs)
+        check_source(books, f"{mode}:{opened.portfolio}", source)
+        yield _desk(opened, mode, source, books, Journal(connection, author), url)
+    finally:
+        connection.close()
+
+
+def for_source(plan: Plan, source: str, *, is_set: bool) -> Plan:
+    """The plan as it is; into the portfolio `demo` when nobody asked for the synthetic market that stands in."""
+    if source == "synthetic" and not is_set:
+        return plan.model_copy(update={"portfolio": DEMO_PORTFOLIO})
+    return plan
+
+
+def check_source(books: Books, book: str, source: MarketSource) -> None:
+    """A portfolio keeps the source that it was created with: another market's prices would falsify its books."""
+    created_with = books.source(book)
+    if created_with is not None and created_with != source.name:
+        raise ConfigurationError(
+            f"portfolio {book}: found market source {source.name}, expected {created_with}, which it was created with; "
+            f"set KEEL_MARKET={created_with}, or name another portfolio in the plan"
+        )
+
+
+def _desk(plan: Plan, mode: Mode, source: MarketSource, books: Books, journal: Journal, url: str) -> Desk:
+    desk = Desk(
+        plan=plan,
+        mode=mode,
+        strategy=create(plan.strategy),
+        source=source,
+        exchange=None,  # type: ignore[arg-type]  # the paper exchange looks at the desk's market: set below
+        journal=journal,
+        books=books,
+        candles=CandleStore(books.connection, source.name),
+        gate=QualityGate(),
+        wall=lambda: datetime.now(UTC),
+        monotonic=time.monotonic,
+    )
+    desk.exchange = PaperExchange(
+        PaperBooks(connect(url, "keel paper exchange")),
+        account=desk.book,
+        quote_of=desk.quote,
+        volume_of=desk.volume,
+        products_of=source.products,
+        costs=plan.costs,
+        clock=desk.market_now,
+        candles_after=desk.candles_after,
+    )
+    return desk

@@ -1,0 +1,74 @@
+"""Every setting from the environment, in one place: nothing else in the project reads it.
+
+The limits (`MAX_ORDER_SIZE_USD` ...) are read by `config.plans`, the credentials by `config.credentials`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from trading.errors import ConfigurationError
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """Read with `load()`. Every field is also an environment variable of the name that its description begins with."""
+
+    model_config = SettingsConfigDict(env_prefix="KEEL_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    home: Path = Field(default=PROJECT / ".keel", description="KEEL_HOME: state of the local stack, private to its user")
+    database_url: str | None = Field(
+        default=None, validation_alias="DATABASE_URL", description="DATABASE_URL: the ledger; unset: the embedded Postgres"
+    )
+    postgres_bin: Path | None = Field(
+        default=None, validation_alias="KEEL_PG_BIN", description="KEEL_PG_BIN: folder of Postgres binaries to use"
+    )
+    postgres_user: str | None = Field(
+        default=None, validation_alias="KEEL_PG_USER", description="KEEL_PG_USER: who runs the embedded Postgres under root"
+    )
+    market: str | None = Field(
+        default=None, description="KEEL_MARKET: coinbase, replay:PATH or synthetic; unset: chosen at the first start"
+    )
+    plans: Path = Field(default=PROJECT / "config" / "plans", description="KEEL_PLANS: folder of the plans")
+    prefect_port: int | None = Field(
+        default=None, ge=1, le=65535, description="KEEL_PREFECT_PORT: port of server and UI; unset: the first free from 4200"
+    )
+    prefect_yaml: Path = Field(
+        default=PROJECT / "prefect.yaml", description="KEEL_PREFECT_YAML: the deployments and their schedules"
+    )
+    coinbase_host: str = Field(default="api.coinbase.com", description="KEEL_COINBASE_HOST: host[:port] of the REST API")
+    ca_file: Path | None = Field(default=None, description="KEEL_CA_FILE: CA of the REST API; unset: the usual ones")
+    timeout_seconds: float = Field(default=10.0, gt=0, le=120, description="KEEL_TIMEOUT_SECONDS: of one REST call")
+    requests_per_second: float = Field(
+        default=5.0, gt=0, le=30, description="KEEL_REQUESTS_PER_SECOND: budget of public REST calls"
+    )
+    synthetic_seed: int = Field(default=7, ge=0, description="KEEL_SYNTHETIC_SEED: seed of the synthetic market")
+    paper_fault: Annotated[str, NoDecode] = Field(
+        default="", description="KEEL_PAPER_FAULT: accept_then_raise makes the paper exchange do so, for rehearsals"
+    )
+
+
+def load() -> Settings:
+    """The settings now; raises ConfigurationError that lists every bad one by its variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            name = str(problem["loc"][0])
+            field = Settings.model_fields.get(name)
+            variable = (field.description or name).split(":", 1)[0] if field else name
+            problems.append(f"environment {variable}: {problem['msg']}")
+        raise ConfigurationError(problems) from None
+
+
+def private_folder(path: Path) -> Path:
+    """The folder, made if it is missing, readable by its owner only."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)
+    return path

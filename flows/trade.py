@@ -1,0 +1,40 @@
+"""The trade cycle as a Prefect flow: the steps of `trading.cycle`, one task each, in a straight line."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+
+from config.desk import open_desk
+from flows.parameters import PlanParameters
+from tasks import cycle as step
+from tasks.publishing import outcome, publish
+from tasks.runtime import author, run_name, scheduled_at
+from trading.cycle import concluded
+from trading.orders import Mode
+
+
+def _name() -> State[str]:
+    return run_name(flow_run.parameters["params"].plan)
+
+
+@flow(name="trade", flow_run_name=_name, retries=0, persist_result=False, log_prints=True)
+def trade(params: PlanParameters) -> State[str]:
+    """Decides and trades one slot of a plan on paper, then reconciles and reports.
+
+    A scheduled run takes the candle that closed at its scheduled time; a run by hand takes the last closed one. A slot
+    that was traded already, or that is stale, trades nothing and says so.
+    """
+    with open_desk(params.plan, mode=Mode.PAPER, author=author) as desk:
+        cycle = step.claim_slot(desk, scheduled_at())
+        with concluded(desk, cycle):
+            step.settle_orders(desk, cycle)
+            step.fetch_prices(desk, cycle)
+            step.evaluate_signals(desk, cycle)
+            step.validate_orders(desk, cycle)
+            step.check_breaker(desk, cycle)
+            step.execute(desk, cycle)
+            step.reconcile(desk, cycle)
+            publish(desk, cycle)
+        return outcome(cycle)

@@ -1,0 +1,38 @@
+"""Publishing: the run's summary as an artifact and as the state that the UI shows."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Completed
+
+from trading import cycle as steps
+from trading.cycle import Cycle
+from trading.desk import Desk
+from trading.summary import headline, to_markdown
+
+
+@task(name="publish", retries=3, retry_delay_seconds=[1, 4, 10], retry_jitter_factor=0.5, cache_policy=NO_CACHE,
+      persist_result=False)  # fmt: skip
+def publish(desk: Desk, cycle: Cycle) -> None:
+    """Ends the slot in the ledger and shows its summary as an artifact."""
+    steps.publish(desk, cycle)
+    page = to_markdown(cycle.summary, links=[("Latest daily report", artifact_address(f"report-{desk.plan.name}"))])
+    if cycle.quality is not None:
+        page += "\n" + cycle.quality.to_markdown()
+    create_markdown_artifact(key=f"trade-{desk.plan.name}", markdown=page, description=headline(cycle.summary))
+    get_run_logger().info(headline(cycle.summary))
+
+
+def outcome(cycle: Cycle) -> State[str]:
+    """`Completed`, or `Skipped` when the slot was not traded; the message says what happened."""
+    line = headline(cycle.summary)
+    return Completed(message=line) if cycle.trades else Completed(name="Skipped", message=line)
+
+
+def artifact_address(key: str) -> str:
+    """Where the UI shows the newest artifact of a key."""
+    return f"{(PREFECT_API_URL.value() or '').removesuffix('/api')}/artifacts/key/{key}"

@@ -1,0 +1,34 @@
+"""Who and when this run is, as Prefect tells it."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from prefect.runtime import flow_run, task_run
+
+from config.plans import load_plan
+from config.settings import load
+from trading.market import last_close
+from trading.orders import slot_name
+from trading.store.journal import Author
+
+
+def author() -> Author:
+    """Prefect, with the ids of the flow run and, inside a task, of the task run."""
+    return Author(actor="prefect", flow_run_id=str(flow_run.id or ""), task_run_id=str(task_run.id or ""))
+
+
+def scheduled_at() -> datetime:
+    """When this run was due: its schedule's time, or the moment at which a person asked for it."""
+    due = flow_run.scheduled_start_time
+    return datetime.now(UTC) if due is None else due.astimezone(UTC)
+
+
+def run_name(plan: str) -> str:
+    """`default@2026-11-24T10:00:00Z`. A replay has a time of its own: its slot is in the run's summary."""
+    settings = load()
+    if (settings.market or "").startswith("replay:"):
+        return f"{plan}@replay, due {scheduled_at():%Y-%m-%dT%H:%M:%SZ}"
+    interval = load_plan(plan, os.environ, settings.plans).interval
+    return slot_name(plan, last_close(scheduled_at(), interval))

@@ -6,14 +6,15 @@ which reports every problem of a file at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from trading.errors import ConfigurationError
 from trading.market import INTERVALS, Quote
-from trading.money import ONE, canonical, dec, digest
+from trading.money import ONE, canonical, dec, digest, text
 from trading.orders import Request, Side
 
 
@@ -144,7 +145,7 @@ class Plan(Part):
     def _unique_products(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         doubled = sorted({product for product in value if value.count(product) > 1})
         if doubled:
-            raise ValueError(f"listed twice: {', '.join(doubled)}")
+            raise ValueError(f"expected each product once, {', '.join(doubled)} is listed twice")
         return value
 
     def canonical(self) -> str:
@@ -166,3 +167,39 @@ def order_price(request: Request, quote: Quote) -> Decimal:
     if request.side is Side.BUY:
         return quote.ask if stated is None else stated
     return quote.bid if stated is None else max(stated, quote.bid)
+
+
+def worded(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """(key, `found X, expected Y`) of each problem that pydantic found, in this project's words."""
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+            # A rule between several keys of one table: its own words name the key that breaks it.
+            inner, _, rest = problem["msg"].removeprefix("Value error, ").partition(": ")
+            yield f"{key}.{inner}" if key else inner, rest
+        elif problem["type"] == "extra_forbidden":
+            yield key, f"found an unknown key, expected one of {', '.join(_known_keys(model, problem['loc'][:-1]))}"
+        elif problem["type"] == "missing":
+            yield key, "found nothing, expected a value"
+        else:
+            yield key, f"found {_found(problem['input'])}, expected {_expectation(problem['msg'])}"
+
+
+def _known_keys(model: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
+    for parent in parents:
+        annotation = model.model_fields[str(parent)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    # A plan's limits are no key of its file: they come from the profile.
+    return [key for key in model.model_fields if key != "limits"]
+
+
+def _found(value: object) -> str:
+    return text(value) if isinstance(value, Decimal) and value.is_finite() else repr(value)
+
+
+def _expectation(message: str) -> str:
+    plain = message.removeprefix("Value error, ").removeprefix("expected ").removeprefix("Input should be ")
+    plain = plain.replace("String should match pattern", "text that matches")
+    return plain[:1].lower() + plain[1:]

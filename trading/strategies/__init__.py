@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from trading.errors import ConfigurationError
 from trading.indicators import VOLATILITY_CANDLES
 from trading.market import Candles, Floats
-from trading.plan import StrategyChoice
+from trading.plan import StrategyChoice, worded
 from trading.strategies.crossover import Crossover
 from trading.strategies.donchian import Donchian
 from trading.strategies.port import Strategy
@@ -38,7 +38,9 @@ def create(choice: StrategyChoice) -> Strategy:
     try:
         strategy = build(**choice.parameters)
     except ValidationError as error:
-        raise ConfigurationError([_parameter_problem(problem) for problem in error.errors()]) from None
+        model = build if isinstance(build, type) and issubclass(build, BaseModel) else BaseModel
+        found = [f"strategy.parameters.{key}: {rest}" for key, rest in worded(error, model)]
+        raise ConfigurationError(found) from None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"strategy.parameters: {choice.name} does not take them: {error}") from error
     if not isinstance(strategy, Strategy):
@@ -102,10 +104,3 @@ def _own(name: str) -> Callable[..., Strategy]:
         raise ConfigurationError(f"strategy.name: {name}: {attribute!r} {what} in module {module_name!r}")
     own: Callable[..., Strategy] = found
     return own
-
-
-def _parameter_problem(problem: Mapping[str, object]) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) if isinstance(problem["loc"], tuple) else ""
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    found = "" if isinstance(problem["input"], BaseModel | dict) else f"found {problem['input']!r}, "
-    return f"strategy.parameters{'.' if where else ''}{where}: {found}{message[:1].lower()}{message[1:]}"

@@ -23,11 +23,8 @@ from trading.feeds.quoting import assumed_product, quote_around
 from trading.market import COLUMNS, FIELDS, INTERVALS, Floats, Ints, Product, Quote, interval_seconds
 from trading.money import utc
 
-# Decimals tried when the price increment is derived; below that a quote currency has no unit.
-_DECIMALS_MOST = 8
-# From a price of 1 on, venues quote in hundredths.
-_DECIMALS_FROM_ONE = 2
-
+# Venues quote in hundredths, and in smaller steps only below a price of 1; a step below 1e-8 has no venue.
+_DECIMALS_LEAST, _DECIMALS_MOST = 2, 8
 
 Column = npt.NDArray[Any]
 
@@ -197,9 +194,9 @@ def _read(file: Path) -> Recording:
 
 
 def _price_increment(closes: Floats) -> Decimal:
-    """The coarsest power of ten that every close is a multiple of; not finer than 0.01 where all prices are 1 or more."""
-    most = _DECIMALS_FROM_ONE if closes.min(initial=np.inf) >= 1 else _DECIMALS_MOST
-    for decimals in range(most):
-        if np.allclose(np.round(closes, decimals), closes, rtol=1e-12, atol=0):
-            return Decimal(1).scaleb(-decimals)
-    return Decimal(1).scaleb(-most)
+    """0.01, or where prices lie below 1 the coarsest power of ten from there on that every close is a multiple of."""
+    decimals = _DECIMALS_LEAST
+    if closes.min(initial=np.inf) < 1:
+        while decimals < _DECIMALS_MOST and not np.allclose(np.round(closes, decimals), closes, rtol=1e-12, atol=0):
+            decimals += 1
+    return Decimal(1).scaleb(-decimals)

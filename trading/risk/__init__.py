@@ -1,5 +1,51 @@
 """Checks before an order, the breaker around all orders, and the two faces for library users."""
 
+from trading.risk.breaker import (
+    BreakerRow,
+    BreakerState,
+    Level,
+    NotResumed,
+    RiskFigures,
+    Verdict,
+    Violation,
+    advance,
+    closed,
+    judge,
+    open_breaker,
+    permits,
+    resume,
+    risk_figures,
+    size_factor,
+    strictest,
+)
+from trading.risk.faces import CircuitBreaker, CircuitBreakerConfig, OrderValidator, ValidationResponse
 from trading.risk.validator import Approved, Evaluation, Outcome, Refused, Validator, validate
 
-__all__ = ["Approved", "Evaluation", "Outcome", "Refused", "Validator", "validate"]
+__all__ = [
+    "Approved",
+    "BreakerRow",
+    "BreakerState",
+    "CircuitBreaker",
+    "CircuitBreakerConfig",
+    "Evaluation",
+    "Level",
+    "NotResumed",
+    "OrderValidator",
+    "Outcome",
+    "Refused",
+    "RiskFigures",
+    "ValidationResponse",
+    "Validator",
+    "Verdict",
+    "Violation",
+    "advance",
+    "closed",
+    "judge",
+    "open_breaker",
+    "permits",
+    "resume",
+    "risk_figures",
+    "size_factor",
+    "strictest",
+    "validate",
+]

@@ -78,6 +78,7 @@ class Bounds:
     day_volume_max: Decimal
     exposure_max: Decimal
     """Largest worth of all products: the leverage limit times equity."""
+    price_band: Decimal
     outlay: Decimal
     """Worst cash per notional of a buy: slippage and fee included."""
     equity: Decimal | None
@@ -282,11 +283,24 @@ def order_size_max(proposed: Proposed) -> Finding:
 
 
 def price_band(proposed: Proposed) -> Finding:
-    lane = proposed.lane
-    for price in stated_prices(proposed.request):
-        if not lane.price_low <= price <= lane.price_high:
-            return False, price, lane.price_low if price < lane.price_low else lane.price_high
-    return True, None, None
+    """A limit price is near the mid. A stop waits on its own side of the quote, and its limit is near the stop."""
+    request, lane = proposed.request, proposed.lane
+    if request.stop_price is not None:
+        return _stop_band(request, request.stop_price, lane, proposed.bounds.price_band)
+    price = request.limit_price
+    if price is None:
+        return True, None, None
+    return lane.price_low <= price <= lane.price_high, price, lane.price_low if price < lane.price_low else lane.price_high
+
+
+def _stop_band(request: Request, stop: Decimal, lane: Lane, band: Decimal) -> Finding:
+    if lane.quote is None:
+        return False, stop, None
+    touch = lane.quote.ask if request.side is _BUY else lane.quote.bid
+    waits = stop > touch if request.side is _BUY else stop < touch
+    if not waits or request.limit_price is None:
+        return waits, stop, touch
+    return abs(request.limit_price - stop) <= band * stop, request.limit_price, stop
 
 
 def order_size_min(proposed: Proposed) -> Finding:
@@ -338,7 +352,7 @@ ORDER_CHECKS = (
     OrderCheck("duplicate", Guard.INTEGRITY, duplicate, "one order per product and leg"),
     OrderCheck("venue_notional_min", Guard.ORDER, venue_notional_min, "the venue's smallest notional"),
     OrderCheck("order_size_max", Guard.ORDER, order_size_max, "notional of the order"),
-    OrderCheck("price_band", Guard.ORDER, price_band, "stated price against the mid"),
+    OrderCheck("price_band", Guard.ORDER, price_band, "stated price against the quote"),
     OrderCheck("order_size_min", Guard.ENTRY, order_size_min, "notional of the order"),
     OrderCheck("exitable", Guard.ENTRY, exitable, "quantity held after the order could be sold again"),
     OrderCheck("position_size", Guard.ENTRY, position_size, "worth of the position after the order"),

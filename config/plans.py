@@ -40,8 +40,8 @@ def plan_names(folder: Path = PLANS) -> list[str]:
 def load_plan(name_or_path: str | Path, environ: Mapping[str, str], folder: Path = PLANS) -> Plan:
     """The complete plan: file, its profile's limits, and the limits that the environment overrides.
 
-    A name is looked up in `folder`; anything with a separator or `.toml` is a path. Raises ConfigurationError with every
-    problem of file, limits and strategy.
+    A name is looked up in `folder`; anything with a separator or `.toml` is a path. Raises ConfigurationError with
+    every problem of file, limits and strategy.
     """
     path = _plan_path(name_or_path, folder)
     problems: list[str] = []
@@ -94,7 +94,9 @@ def _plan_path(name_or_path: str | Path, folder: Path) -> Path:
     path = Path(wanted) if is_path else folder / f"{wanted}.toml"
     if not path.is_file():
         known = ", ".join(plan_names(folder)) or "none"
-        raise ConfigurationError(f"plan: found no file {_shown(path)}, expected one of the plans in {_shown(folder)}: {known}")
+        raise ConfigurationError(
+            f"plan: found no file {_shown(path)}, expected one of the plans in {_shown(folder)}: {known}"
+        )
     return path
 
 
@@ -113,7 +115,9 @@ def _profiles() -> list[str]:
 
 def _overrides(environ: Mapping[str, str]) -> dict[str, str]:
     """Limit -> text from the environment; an empty variable counts as unset."""
-    return {name: environ[variable] for variable, name in ENVIRONMENT_NAMES.items() if environ.get(variable, "").strip()}
+    return {
+        name: environ[variable] for variable, name in ENVIRONMENT_NAMES.items() if environ.get(variable, "").strip()
+    }
 
 
 def _limits(profile: str, environ: Mapping[str, str], problems: list[str]) -> Limits | None:
@@ -212,7 +216,9 @@ def _bounds(plan: Plan, set_here: Mapping[str, str]) -> Iterable[_Bound]:
             plan.capital,
             f"enough for one order of orders.min_notional {text(least)} at a share of {text(share)} of it",
         ),
-        _Bound(least <= limits.max_order_size_usd, "orders.min_notional", least, f"at most {limit('max_order_size_usd')}"),
+        _Bound(
+            least <= limits.max_order_size_usd, "orders.min_notional", least, f"at most {limit('max_order_size_usd')}"
+        ),
         _Bound(
             limits.max_order_size_usd <= limits.max_daily_volume_usd,
             "limits.max_daily_volume_usd",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import NamedTuple
 
 from trading.market import Market, Product, Quote, interval_seconds
@@ -19,6 +20,7 @@ from trading.money import ONE, ZERO, ceil_to, dec, floor_to, text
 from trading.orders import OrderType, Request, Side, TimeInForce
 from trading.plan import Plan, order_price
 from trading.portfolio import Portfolio, Position
+from trading.strategies import Strategy, explain
 
 LEGS_MAX = 20  # slices of one exit in one slot: a larger holding is sold over several slots
 SMALLEST_QUANTITY = Decimal("1e-18")
@@ -40,7 +42,7 @@ class Clip(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What we would like to trade: requests (exits first), everything that was cut, and the weights that were wanted."""
+    """What we would like to trade: requests (exits first), everything that was cut, and the weights wanted."""
 
     requests: tuple[Request, ...] = ()
     clips: tuple[Clip, ...] = ()
@@ -102,18 +104,21 @@ def allocate(
     signals: Mapping[str, float],
     market: Market,
     portfolio: Portfolio,
+    *,
     size_factor: Decimal = ONE,
-    explain: Explain | None = None,
+    strategy: Strategy | None = None,
 ) -> Proposal:
     """Requests that move the portfolio towards the signals' weights, within the plan's limits.
 
-    A signal of 1 wants `plan.allocation.weight` of equity, zero or less wants none (spot is long-only); NaN or a missing
-    signal is no opinion and asks for nothing. `size_factor` scales entries (half-open breaker). `explain(product)` is
-    asked only for products that get a request. When a holding cannot be valued, only full exits are made.
+    A signal of 1 wants `plan.allocation.weight` of equity, zero or less wants none (spot is long-only); NaN or a
+    missing signal is no opinion and asks for nothing. `size_factor` scales entries (half-open breaker). The
+    strategy explains its signal in each request's reason, and only there. When a holding cannot be valued, only full
+    exits are made.
     """
     equity = portfolio.equity(market.quotes)
+    words = None if strategy is None else partial(explain, strategy, market.candles)
     sizing = _Sizing(
-        plan=plan, market=market, portfolio=portfolio, equity=equity, size_factor=size_factor, explain=explain
+        plan=plan, market=market, portfolio=portfolio, equity=equity, size_factor=size_factor, explain=words
     )
     opinions = {id_: float(signals[id_]) for id_ in plan.products if id_ in signals and not math.isnan(signals[id_])}
     targets = {id_: plan.allocation.weight * dec(min(max(signal, 0.0), 1.0)) for id_, signal in opinions.items()}
@@ -213,7 +218,7 @@ def _slices(quantity: Decimal, move: _Move, plan: Plan) -> list[Decimal]:
 
 
 def _sell(move: _Move, plan: Plan, quantity: Decimal, leg: int, reason: str) -> Request:
-    """At market, also where the plan enters by limits: an exit that rests is no exit. Bound by what the venue allows."""
+    """At market, also where the plan enters by limits: an exit that rests is no exit. The venue may say otherwise."""
     plain = Request(product=move.product, side=Side.SELL, quantity=quantity, leg=leg, reason=reason)
     if not move.rules.limit_only and not move.rules.post_only:
         return plain

@@ -1,7 +1,8 @@
 """Indicators over candle matrices: float arrays of shape (T, P), one row per candle start, one column per product.
 
 No look-ahead: a row depends on itself and the rows above it, never on a later one. NaN means "not known": it comes out
-where a window is not yet full. A product that did not trade has no candle; `carried` says how long its last close counts.
+where a window is not yet full. A product that did not trade has no candle; `carried` says how long its last close
+counts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Booleans = npt.NDArray[np.bool_]
 
 
 def carried(values: Floats, limit: int = GAP_CANDLES_MAX) -> Floats:
-    """`values` with gaps of up to `limit` rows filled by the last value above them; longer gaps stay NaN from there on."""
+    """`values` with gaps of up to `limit` rows filled by the last value above; longer gaps stay NaN from there on."""
     known = ~np.isnan(values)
     if known.all():
         return values
@@ -59,7 +60,7 @@ def ema(values: Floats, span: int) -> Floats:
 def rsi(close: Floats, window: int) -> Floats:
     """Wilder's relative strength index, 0 ... 100; 50 where nothing moved, NaN until `window` changes were seen.
 
-    100 × gain ÷ (gain + loss), both smoothed with weight 1 ÷ window (J. W. Wilder, New Concepts, 1978).
+    100 * gain ÷ (gain + loss), both smoothed with weight 1 ÷ window (J. W. Wilder, New Concepts, 1978).
     """
     change = np.diff(close, axis=0, prepend=np.full((1, close.shape[1]), np.nan))
     gain = _smoothed(np.maximum(change, 0.0), 1.0 / window, window)
@@ -81,7 +82,7 @@ def lowest_before(values: Floats, window: int) -> Floats:
 def portfolio_volatility(candles: Candles, weights: Sequence[float]) -> float | None:
     """Annualised volatility (ratio) of holdings with these weights; None with fewer than 24 returns of a held product.
 
-    Sample standard deviation of the weighted log returns of the last 168 candles × √(candles in 365 days). Cash has
+    Sample standard deviation of the weighted log returns of the last 168 candles * √(candles in 365 days). Cash has
     weight and risk zero; a candle without a trade is a return of zero.
     """
     weight = np.asarray(weights, dtype=np.float64)
@@ -111,7 +112,7 @@ def _window_sums(values: Floats, window: int) -> Floats:
 
 
 def _smoothed(values: Floats, weight: float, warm_up: int) -> Floats:
-    """Running mean += weight × (value − mean), column by column; a loop over rows, each one a vector of all products."""
+    """Running mean += weight * (value - mean), by column; a loop over rows, each a vector of all products."""
     result = np.full(values.shape, np.nan)
     mean = np.full(values.shape[1], np.nan)
     seen = np.zeros(values.shape[1], dtype=np.int64)

@@ -1,7 +1,7 @@
 """A trading plan: what to trade, by which strategy, within which limits. Text enters here, so it is pydantic.
 
-Plans live in `config/plans/*.toml`, limit profiles in `config/limits/*.toml`; both are read and joined by `config.plans`,
-which reports every problem of a file at once.
+Plans live in `config/plans/*.toml`, limit profiles in `config/limits/*.toml`; both are read and joined by
+`config.plans`, which reports every problem of a file at once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from trading.money import ONE, canonical, dec, digest, text
 from trading.orders import Request, Side
 
 
-def _number(value: Any) -> Decimal:
+def _number(value: object) -> Decimal:
     """`dec`, with the error that pydantic collects: a plan reports all of its problems at once."""
     try:
-        return dec(value)
+        return dec(value)  # type: ignore[arg-type]  # refuses what is no number
     except ConfigurationError:
         raise ValueError("expected a finite number") from None
 
@@ -77,7 +77,7 @@ class Costs(Part):
 
     @property
     def proceeds(self) -> Decimal:
-        """Cash that a sale surely brings per unit of its notional: 1 − slippage, less the taker fee on that."""
+        """Cash that a sale surely brings per unit of its notional: 1 - slippage, less the taker fee on that."""
         return (ONE - self.slippage) * (ONE - self.taker_fee)
 
 

@@ -11,7 +11,8 @@ An open breaker has a level that says what it still lets through:
     no_new        protective exits only
     cancel        as no_new, and resting orders that increase risk are cancelled
 
-What the market did to us (loss, drawdown, volatility, concentration) opens at reduce_only: a guard never blocks an exit.
+What the market did to us (loss, drawdown, volatility, concentration) opens at reduce_only: a guard never blocks an
+exit.
 Where our own machinery is in doubt (errors) it opens at no_new. A scope without a row is open: nothing is ever assumed.
 """
 
@@ -106,10 +107,10 @@ class RiskFigures:
     """
 
     daily_loss: Decimal | None = None
-    """1 − equity ÷ the day's first equity, open P&L included."""
+    """1 - equity ÷ the day's first equity, open P&L included."""
     daily_loss_usd: Decimal | None = None
     drawdown: Decimal | None = None
-    """1 − equity ÷ the highest equity so far."""
+    """1 - equity ÷ the highest equity so far."""
     open_positions: int | None = None
     largest_position_share: Decimal | None = None
     volatility: Decimal | None = None
@@ -120,13 +121,26 @@ class RiskFigures:
 
 
 class Trigger(NamedTuple):
+    """One figure and its limit. Losses and errors trip when they reach it, what is allowed up to a limit when above."""
+
     code: str
     level: Level
+    trips: Callable[[Decimal, Decimal], bool]
     limit: Callable[[BreakerRules, Limits | None], Decimal | None]
     """None: this trigger has no limit here and does not apply."""
     observed: Callable[[RiskFigures], Decimal | None]
-    trips_at_limit: bool
-    """True for losses and counts of errors: having reached the limit is too much. False where the limit is allowed."""
+
+
+def _at_least(observed: Decimal, limit: Decimal) -> bool:
+    return observed >= limit
+
+
+def _above(observed: Decimal, limit: Decimal) -> bool:
+    return observed > limit
+
+
+def _max_loss(limits: Limits | None) -> Decimal | None:
+    return None if limits is None else limits.max_daily_loss_usd
 
 
 def _count(value: int | None) -> Decimal | None:
@@ -142,18 +156,33 @@ def _error_rate(figures: RiskFigures) -> Decimal | None:
 
 
 TRIGGERS = (
-    Trigger("daily_loss", Level.REDUCE_ONLY, lambda r, _: r.max_daily_loss, lambda f: f.daily_loss, True),
-    Trigger("daily_loss_usd", Level.REDUCE_ONLY, lambda _, p: None if p is None else p.max_daily_loss_usd,
-            lambda f: f.daily_loss_usd, True),
-    Trigger("drawdown", Level.REDUCE_ONLY, lambda r, _: r.max_drawdown, lambda f: f.drawdown, True),
-    Trigger("open_positions", Level.REDUCE_ONLY, lambda r, _: _count(r.max_open_positions),
-            lambda f: _count(f.open_positions), False),
-    Trigger("volatility", Level.REDUCE_ONLY, lambda r, _: r.max_volatility, lambda f: f.volatility, False),
-    Trigger("position_share", Level.REDUCE_ONLY, lambda r, _: r.max_position_share, lambda f: f.largest_position_share, False),
-    Trigger("consecutive_errors", Level.NO_NEW, lambda r, _: _count(r.max_consecutive_errors),
-            lambda f: _count(f.consecutive_errors), True),
-    Trigger("error_rate", Level.NO_NEW, lambda r, _: r.max_error_rate, _error_rate, False),
-)  # fmt: skip
+    Trigger("daily_loss", Level.REDUCE_ONLY, _at_least, lambda r, _: r.max_daily_loss, lambda f: f.daily_loss),
+    Trigger("daily_loss_usd", Level.REDUCE_ONLY, _at_least, lambda _, p: _max_loss(p), lambda f: f.daily_loss_usd),
+    Trigger("drawdown", Level.REDUCE_ONLY, _at_least, lambda r, _: r.max_drawdown, lambda f: f.drawdown),
+    Trigger(
+        "open_positions",
+        Level.REDUCE_ONLY,
+        _above,
+        lambda r, _: _count(r.max_open_positions),
+        lambda f: _count(f.open_positions),
+    ),
+    Trigger("volatility", Level.REDUCE_ONLY, _above, lambda r, _: r.max_volatility, lambda f: f.volatility),
+    Trigger(
+        "position_share",
+        Level.REDUCE_ONLY,
+        _above,
+        lambda r, _: r.max_position_share,
+        lambda f: f.largest_position_share,
+    ),
+    Trigger(
+        "consecutive_errors",
+        Level.NO_NEW,
+        _at_least,
+        lambda r, _: _count(r.max_consecutive_errors),
+        lambda f: _count(f.consecutive_errors),
+    ),
+    Trigger("error_rate", Level.NO_NEW, _above, lambda r, _: r.max_error_rate, _error_rate),
+)
 TRIGGER_CODES = frozenset(trigger.code for trigger in TRIGGERS)
 
 
@@ -216,10 +245,9 @@ def _judge_one(trigger: Trigger, rules: BreakerRules, figures: RiskFigures, limi
     if limit is None:
         return None
     observed = trigger.observed(figures)
-    known = observed is not None and observed.is_finite()
-    if known and (observed < limit or (observed == limit and not trigger.trips_at_limit)):  # type: ignore[operator]  # known
-        return None
-    return Violation(trigger.code, observed if known else None, limit, trigger.level)
+    if observed is None or not observed.is_finite():
+        return Violation(trigger.code, None, limit, trigger.level)
+    return Violation(trigger.code, observed, limit, trigger.level) if trigger.trips(observed, limit) else None
 
 
 def closed(scope: str, now: datetime) -> BreakerRow:
@@ -252,7 +280,7 @@ def open_breaker(
 def resume(
     row: BreakerRow, rules: BreakerRules, now: datetime, *, actor: str, reason: str, clean: bool = True
 ) -> BreakerRow | NotResumed:
-    """Half-open on a person's word, or why not. `clean` says that a reconciliation after the trip found no open break."""
+    """Half-open on a person's word, or why not. `clean`: a reconciliation after the trip found no open break."""
     refusal = _resume_refusal(row, now, actor.strip(), reason.strip(), clean=clean)
     if refusal is not None:
         return refusal
@@ -276,15 +304,15 @@ def _resume_refusal(row: BreakerRow, now: datetime, actor: str, reason: str, *, 
     if not actor or not reason:
         return NotResumed("no_authority", "a resume needs the name of a person and a reason")
     if row.resumable_at is None or now < row.resumable_at:
-        until = "its cool-down is unknown" if row.resumable_at is None else f"it cools down until {stamp(row.resumable_at)}"
-        return NotResumed("cooling_down", f"the breaker {row.scope} cannot be resumed yet: {until}")
+        until = "its end is unknown" if row.resumable_at is None else f"until {stamp(row.resumable_at)}"
+        return NotResumed("cooling_down", f"the breaker {row.scope} is cooling down, {until}")
     if not clean:
         return NotResumed("not_reconciled", "open breaks: resolve them and reconcile, then resume")
     return None
 
 
 def advance(row: BreakerRow, violations: Iterable[Violation], rules: BreakerRules, now: datetime) -> BreakerRow:
-    """The row after one look at the figures: opened by a violation, closed at the end of its test period, or as it was."""
+    """The row after one look at the figures: opened by a violation, closed after its test period, or as it was."""
     found = list(violations)
     if found:
         level = max((violation.level for violation in found), key=_SEVERITY.__getitem__)
@@ -294,7 +322,12 @@ def advance(row: BreakerRow, violations: Iterable[Violation], rules: BreakerRule
         since = "" if row.resumed_at is None else f" at {stamp(row.resumed_at)}"
         reason = f"test period passed without a violation, resumed by {row.resumed_by}{since}: {row.resume_reason}"
         return replace(
-            row, state=BreakerState.CLOSED, generation=row.generation + 1, reason=reason, test_until=None, updated_at=now
+            row,
+            state=BreakerState.CLOSED,
+            generation=row.generation + 1,
+            reason=reason,
+            test_until=None,
+            updated_at=now,
         )
     return row
 
@@ -320,7 +353,7 @@ def strictest(rows: Iterable[BreakerRow], required_scopes: Iterable[str]) -> Ver
     if not scopes:
         return Verdict(BreakerState.OPEN, Level.NO_NEW, "", "no scope was asked for", {})
     generations = {scope: by_scope[scope].generation if scope in by_scope else -1 for scope in scopes}
-    worst = max((_standing(by_scope.get(scope), scope) for scope in scopes), key=lambda verdict: _strictness(verdict))
+    worst = max((_standing(by_scope.get(scope), scope) for scope in scopes), key=_strictness)
     return worst._replace(generations=generations)
 
 

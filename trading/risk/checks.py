@@ -290,7 +290,8 @@ def price_band(proposed: Proposed) -> Finding:
     price = request.limit_price
     if price is None:
         return True, None, None
-    return lane.price_low <= price <= lane.price_high, price, lane.price_low if price < lane.price_low else lane.price_high
+    nearest = lane.price_low if price < lane.price_low else lane.price_high
+    return lane.price_low <= price <= lane.price_high, price, nearest
 
 
 def _stop_band(request: Request, stop: Decimal, lane: Lane, band: Decimal) -> Finding:

@@ -39,6 +39,7 @@ _Names = TypeVar("_Names", bound=StrEnum)
 Clock = Callable[[], datetime]
 
 ERROR_RATE_OPERATIONS = 20  # the error rate looks at this many of the last operations
+HISTORY_MAX = 1000  # violations remembered; the oldest go first
 
 
 def _wall_clock() -> datetime:
@@ -121,7 +122,7 @@ class CircuitBreaker:
         return self._row
 
     def get_violation_history(self) -> list[Tripped]:
-        """What tripped, when, observed and limit; oldest first."""
+        """What tripped, when, observed and limit; oldest first, the last 1,000."""
         return list(self._history)
 
     def check_and_update(
@@ -184,7 +185,8 @@ class CircuitBreaker:
 
     def _update(self, violations: list[Violation]) -> bool:
         now = self._clock()
-        self._history += [Tripped(now, v.code, v.observed, v.limit, v.message) for v in violations]
+        found = [Tripped(now, v.code, v.observed, v.limit, v.message) for v in violations]
+        self._history = [*self._history, *found][-HISTORY_MAX:]
         self._row = advance(self._row, violations, self._rules, now)
         return self._row.state is not BreakerState.OPEN
 
@@ -235,7 +237,7 @@ class OrderValidator:
         self._day_volume = _optional(max_daily_volume_usd, "max_daily_volume_usd")
         self._outlay = ONE + dec(fee_rate, "fee_rate")
 
-    def validate_order(
+    def validate_order(  # noqa: PLR0917  the order that people already write
         self,
         symbol: str,
         side: str,
@@ -257,7 +259,7 @@ class OrderValidator:
         A sale only reduces: limits on size of position, number of positions and volume never hold it up. Raises
         ConfigurationError for an unknown side or order type, or what is no number.
         """
-        request = _request(symbol, side, quantity, order_type, price, stop_price)
+        request = _request(symbol, side, quantity, order_type, price=price, stop_price=stop_price)
         given = _Given(
             price=_optional(current_price, "current_price"),
             value=_optional(portfolio_value, "portfolio_value"),
@@ -371,7 +373,7 @@ _ANY_PRODUCT = Product(
 
 
 def _request(
-    symbol: str, side: str, quantity: Number, order_type: str, price: Number | None, stop_price: Number | None
+    symbol: str, side: str, quantity: Number, order_type: str, *, price: Number | None, stop_price: Number | None
 ) -> Request:
     kind = _choice(OrderType, order_type, "order_type")
     stop = price if stop_price is None and kind is OrderType.STOP else stop_price

@@ -34,6 +34,7 @@ from trading.risk.checks import (
     Value,
 )
 
+
 class Outcome(NamedTuple):
     """One check of one request."""
 

@@ -45,7 +45,7 @@ def create(choice: StrategyChoice) -> Strategy:
         raise ConfigurationError(f"strategy.parameters: {choice.name} does not take them: {error}") from error
     if not isinstance(strategy, Strategy):
         raise ConfigurationError(
-            f"strategy.name: {choice.name} gives a {type(strategy).__name__}, expected `lookback` and `signals(candles)`"
+            f"strategy.name: {choice.name} gives a {type(strategy).__name__}, expected `lookback` and `signals`"
         )
     return strategy
 
@@ -53,7 +53,7 @@ def create(choice: StrategyChoice) -> Strategy:
 def latest(strategy: Strategy, candles: Candles) -> dict[str, float]:
     """Product -> newest signal; NaN where there is none. A strategy of the user's own is held to shape and range.
 
-    Raises ConfigurationError when the shape is wrong or a signal lies outside −1 ... 1.
+    Raises ConfigurationError when the shape is wrong or a signal lies outside -1 ... 1.
     """
     signals: Floats = np.asarray(strategy.signals(candles), dtype=np.float64)
     if signals.shape not in (candles.close.shape, candles.close.shape[1:]):
@@ -62,7 +62,8 @@ def latest(strategy: Strategy, candles: Candles) -> dict[str, float]:
     wrong = ~np.isnan(row) & ~(np.abs(row) <= 1.0)
     if wrong.any():
         column = int(wrong.argmax())
-        raise ConfigurationError(f"strategy: found signal {row[column]} for {candles.products[column]}, expected −1 ... 1")
+        found = f"{row[column]:g} for {candles.products[column]}"
+        raise ConfigurationError(f"strategy: found signal {found}, expected -1 ... 1")
     return dict(zip(candles.products, row.tolist(), strict=True))
 
 
@@ -86,7 +87,7 @@ def problems(strategy: Strategy, products: Sequence[str]) -> list[str]:
 def _registered(name: str) -> Callable[..., Strategy]:
     if name not in REGISTRY:
         known = ", ".join(REGISTRY)
-        raise ConfigurationError(f"strategy.name: found {name!r}, expected one of {known}, or module:attribute of your own")
+        raise ConfigurationError(f"strategy.name: found {name!r}, expected {known}, or module:attribute of your own")
     return REGISTRY[name]
 
 
@@ -95,7 +96,7 @@ def _own(name: str) -> Callable[..., Strategy]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigurationError(f"strategy.name: {name}: module {module_name!r} cannot be imported: {error}") from error
+        raise ConfigurationError(f"strategy.name: {name}: cannot import {module_name!r}: {error}") from error
     except ValueError:
         raise ConfigurationError(f"strategy.name: found {name!r}, expected module:attribute") from None
     found = getattr(module, attribute, None)

@@ -13,7 +13,7 @@ from trading.plan import Part
 
 
 class Crossover(Part):
-    """Signal 1 while the fast mean is above the slow one, −1 while below, 0 where they are equal."""
+    """Signal 1 while the fast mean is above the slow one, -1 while below, 0 where they are equal."""
 
     kind: Literal["sma", "ema"] = "sma"
     fast: int = Field(default=12, ge=1, le=1000, description="candles of the fast mean")
@@ -27,7 +27,8 @@ class Crossover(Part):
 
     @property
     def lookback(self) -> int:
-        # An exponential mean forgets its first value slowly: after 4 spans 0.03 % of it is left. One more to see a cross.
+        # An exponential mean forgets its first value slowly: after 4 spans 0.03 % of it is left.
+        # One candle more, to see a cross.
         return (4 * self.slow if self.kind == "ema" else self.slow) + 1
 
     def signals(self, candles: Candles) -> Floats:

@@ -11,7 +11,7 @@ from trading.plan import Part
 
 
 class Donchian(Part):
-    """Signal 1 from a close above the highest high of the `entry` candles before, −1 from one below the lowest low of `exit`.
+    """Signal 1 from a close above the high of the `entry` candles before, -1 from one below the low of `exit` candles.
 
     No opinion before the first breakout in the candles that it sees: it then leaves a holding as it is.
     """

@@ -11,8 +11,8 @@ from trading.market import Candles, Floats
 class Strategy(Protocol):
     """A view of every product at every candle. Your own needs these two names; both of ours and yours stay pure.
 
-    `explain(candles, product) -> str` and `problems(products) -> list[str]` are optional: words for the newest signal of
-    a product that gets a request, and what is wrong with the parameters for a plan's products.
+    `explain(candles, product) -> str` and `problems(products) -> list[str]` are optional: words for the newest signal
+    of a product that gets a request, and what is wrong with the parameters for a plan's products.
     """
 
     @property
@@ -20,7 +20,7 @@ class Strategy(Protocol):
         """Candles needed before the newest row means anything."""
 
     def signals(self, candles: Candles) -> Floats:
-        """Shape (T, P), each in −1 ... 1; NaN is no opinion. A row may depend on the rows up to it, never on later ones.
+        """Shape (T, P), each in -1 ... 1; NaN is no opinion. A row depends on the rows up to it, never on later ones.
 
         Spot is long-only: zero and below want the product flat.
         """

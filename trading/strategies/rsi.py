@@ -11,7 +11,7 @@ from trading.plan import Part
 
 
 class RsiReversion(Part):
-    """Signal 1 from an index below `oversold` on, −1 from one above `recovered` on; no opinion before either was seen."""
+    """Signal 1 from an index below `oversold` on, -1 from one above `recovered` on; no opinion before either."""
 
     window: int = Field(default=14, ge=2, le=1000, description="candles of Wilder's smoothing")
     oversold: float = Field(default=30.0, gt=0, lt=100, description="in below this index")

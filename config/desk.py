@@ -6,16 +6,18 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from decimal import Decimal
 
-from config import market as markets
+from trading.exchange.paper import PaperExchange
+from trading.store.paper import PaperBooks
+
+from config.clock import wall_clock
+from config.market import choose_market, coinbase_answers, open_market
 from config.plans import load_plan
 from config.postgres import ledger_url
 from config.settings import Settings, load, private_folder
 from trading.desk import Desk
 from trading.errors import ConfigurationError
-from trading.exchange.paper import PaperExchange
 from trading.market import MarketSource
 from trading.orders import Mode
 from trading.plan import Plan
@@ -24,7 +26,6 @@ from trading.store.books import Books
 from trading.store.candles import CandleStore
 from trading.store.database import connect, ensure_schema
 from trading.store.journal import Author, Journal
-from trading.store.paper import PaperBooks
 from trading.strategies import create
 
 DEMO_PORTFOLIO = "demo"
@@ -52,7 +53,7 @@ def open_desk(
     if mode is not Mode.PAPER:
         raise ConfigurationError(f"mode: found {mode.value}, expected paper: this version trades on paper only")
     private_folder(settings.home)
-    source_name = markets.chosen(settings)
+    source_name = chosen_market(settings)
     opened = plan if isinstance(plan, Plan) else load_plan(plan, os.environ, settings.plans)
     opened = for_source(opened, source_name, is_set=settings.market is not None)
     if capital is not None:
@@ -62,11 +63,30 @@ def open_desk(
     connection = connect(url)
     try:
         books = Books(connection)
-        source = markets.open_source(source_name, settings, opened.costs)
+        source = open_source(source_name, settings, opened)
         check_source(books, f"{mode}:{opened.portfolio}", source)
         yield _desk(opened, mode, source, books, Journal(connection, author), url)
     finally:
         connection.close()
+
+
+def chosen_market(settings: Settings) -> str:
+    """The market source of this state folder; the first call may probe Coinbase and make the choice."""
+    return choose_market(
+        settings.market, settings.home, lambda: coinbase_answers(settings.coinbase_host, settings.ca_file)
+    )
+
+
+def open_source(name: str, settings: Settings, plan: Plan) -> MarketSource:
+    return open_market(
+        name,
+        spread=plan.costs.spread,
+        host=settings.coinbase_host,
+        ca_file=settings.ca_file,
+        timeout_seconds=settings.timeout_seconds,
+        requests_per_second=settings.requests_per_second,
+        seed=settings.synthetic_seed,
+    )
 
 
 def for_source(plan: Plan, source: str, *, is_set: bool) -> Plan:
@@ -97,10 +117,11 @@ def _desk(plan: Plan, mode: Mode, source: MarketSource, books: Books, journal: J
         books=books,
         candles=CandleStore(books.connection, source.name),
         gate=QualityGate(),
-        wall=lambda: datetime.now(UTC),
+        wall=wall_clock,
         monotonic=time.monotonic,
+        fund=lambda *deposit: paper.deposit(*deposit),  # noqa: PLW0108 - made below, with the desk
     )
-    desk.exchange = PaperExchange(
+    paper = PaperExchange(
         PaperBooks(connect(url, "keel paper exchange")),
         account=desk.book,
         quote_of=desk.quote,
@@ -110,4 +131,5 @@ def _desk(plan: Plan, mode: Mode, source: MarketSource, books: Books, journal: J
         clock=desk.market_now,
         candles_after=desk.candles_after,
     )
+    desk.exchange = paper
     return desk

@@ -238,7 +238,7 @@ class EmbeddedPostgres:
 def _enter_user_namespace() -> None:
     """Becomes uid 1000 in a namespace of its own; outside, the files stay root's."""
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER):
-        raise OSError(ctypes.get_errno(), "user namespaces are refused here: set KEEL_PG_USER to an account that may run Postgres")
+        raise OSError(ctypes.get_errno(), "no user namespace: set KEEL_PG_USER to an account that may run Postgres")
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text("1000 0 1")
     Path("/proc/self/gid_map").write_text("1000 0 1")
@@ -246,7 +246,7 @@ def _enter_user_namespace() -> None:
 
 def _working_directory(process: Path) -> str:
     try:
-        return os.readlink(process / "cwd")
+        return str((process / "cwd").readlink())
     except OSError:  # it ended, or belongs to another user
         return ""
 

@@ -10,21 +10,21 @@ after the other without an orchestrator; the flows wrap the same functions as ta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from trading import execution, settlement, summary
+from trading import execution, settlement, strategies, summary
 from trading import reconcile as reconciling
 from trading.allocation import Proposal, allocate
 from trading.desk import Desk, breaker_change, day_start, open_books, staleness_seconds
 from trading.errors import Fenced, LedgerUnavailable
-from trading.market import Candles, Floats, Market, interval_seconds, last_close
+from trading.market import Candles, Market, interval_seconds, last_close
 from trading.money import derived_id, stamp
 from trading.orders import slot_name
 from trading.portfolio import Portfolio
@@ -191,11 +191,8 @@ def evaluate_signals(desk: Desk, cycle: Cycle) -> None:
     """The strategy's view of every product at the slot, −1 to 1; a product without an opinion is left out."""
     if not cycle.trades or cycle.market is None:
         return
-    row: Floats = desk.strategy.signals(cycle.market.candles)[-1]
-    known = ~np.isnan(row)
-    cycle.signals = {
-        product: float(signal) for product, signal, ok in zip(cycle.market.candles.products, row, known, strict=True) if ok
-    }
+    found = strategies.latest(desk.strategy, cycle.market.candles)
+    cycle.signals = {product: signal for product, signal in found.items() if not math.isnan(signal)}
 
 
 def validate_orders(desk: Desk, cycle: Cycle) -> None:

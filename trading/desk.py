@@ -14,6 +14,7 @@ from decimal import Decimal
 
 import pandas as pd
 
+from trading import strategies
 from trading.exchange.port import Exchange
 from trading.ledger import Account, opening
 from trading.market import Market, MarketSource, Quote, interval_seconds
@@ -43,6 +44,8 @@ class Desk:
     gate: QualityGate
     wall: Callable[[], datetime]
     monotonic: Callable[[], float]
+    fund: Callable[[str, Decimal, str], None]
+    """Puts a new plan's capital (asset, amount, reference) into the account at the exchange: a deposit on paper."""
     market_time: datetime | None = field(default=None)
     market: Market | None = field(default=None)
     """What the cycle fetched: the paper exchange fills against the very quotes that the decision was made on."""
@@ -53,8 +56,8 @@ class Desk:
 
     @property
     def history(self) -> int:
-        """Candles that a cycle looks at: what the strategy, the breaker's volatility and the gate's trailing windows need."""
-        return max(self.strategy.lookback, self.gate.rules.window + 1)
+        """Candles that a cycle looks at: what strategy, breaker and the gate's trailing windows need."""
+        return max(strategies.history(self.strategy), self.gate.rules.window + 1)
 
     @property
     def scopes(self) -> list[str]:
@@ -136,6 +139,9 @@ def open_books(desk: Desk) -> bool:
         change.transaction(opening(book, plan.name, plan.cash_asset, plan.capital, desk.market_now()))
     for row in missing_breakers(desk):  # a plan that gained a product gains its row
         change.add("breakers", **breaker_change(row, None, actor="opening"))
+    if is_new:
+        # The venue first: a crash in between leaves capital that the next start deposits no second time.
+        desk.fund(plan.cash_asset, plan.capital, f"opening:{plan.name}")
     desk.journal.record("plan.open" if is_new else "plan.change", change)
     return is_new
 

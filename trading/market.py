@@ -123,7 +123,8 @@ class Candles:
             {"product": np.repeat(np.array(self.products, dtype=object), size), "start": np.tile(self.starts, count)}
             | {name: getattr(self, name).T.ravel() for name in FIELDS}
         )
-        return rows[~np.isnan(rows["close"].to_numpy())].reset_index(drop=True)
+        exists: pd.DataFrame = rows.loc[~np.isnan(rows["close"].to_numpy())]
+        return exists.reset_index(drop=True)
 
     @classmethod
     def from_frame(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 from uuid import UUID
 
 from trading.money import canonical, derived_id, digest, ledger_round, stamp
@@ -236,5 +237,5 @@ def order_terms(id_: UUID, request: Request) -> str:
 def is_legal(moves: Iterable[tuple[State, str, State]]) -> bool:
     """True if each move is in the table and starts where the one before it ended."""
     steps = list(moves)
-    joined = all(before[2] == after[0] for before, after in zip(steps, steps[1:], strict=False))
+    joined = all(before[2] == after[0] for before, after in pairwise(steps))
     return joined and all(step in TRANSITIONS for step in steps)

@@ -120,8 +120,13 @@ def to_markdown(summary: dict[str, Any], links: Sequence[tuple[str, str]] = ()) 
     lines = [f"# {headline(summary)}", ""]
     if summary["source"] == "synthetic":
         lines += [f"> **{SYNTHETIC_WARNING}**", ""]
-    lines += [f"Mode **{summary['mode']}**, portfolio {summary['book']}, prices from {summary['source']}, "
-              f"market time {summary['market_at']}. Next slot: {summary['next_slot'] or 'none'}.", ""]  # fmt: skip
+    lines += [
+        (
+            f"Mode **{summary['mode']}**, portfolio {summary['book']}, prices from {summary['source']}, "
+            f"market time {summary['market_at']}. Next slot: {summary['next_slot'] or 'none'}."
+        ),
+        "",
+    ]
     lines += [f"[{title}]({address})  " for title, address in links]
     for title, head, rows in _sections(summary):
         lines += ["", f"## {title}", ""]

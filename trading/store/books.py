@@ -39,7 +39,7 @@ class Books:
             row = self.connection.execute(query, values).fetchone()
         return None if row is None else row[0]
 
-    # ------------------------------------------------------------------------------------------------ portfolios
+    # ---- portfolios
 
     def source(self, book: str) -> str | None:
         """The market source that the portfolio was created with; None when there is no such portfolio."""
@@ -114,7 +114,7 @@ class Books:
         query = "select asset, sum(posted) as posted from keel.account where book = %s and kind = 'venue' group by asset"
         return {row["asset"]: row["posted"] for row in self._rows(query, book)}
 
-    # ---------------------------------------------------------------------------------------------------- orders
+    # ---- orders
 
     def live_orders(self, book: str) -> list[Order]:
         """Every order that may still trade, of all plans of the portfolio, oldest first."""
@@ -166,7 +166,7 @@ class Books:
         query = "select count(distinct slot) from keel.intent where book = %s and plan = %s and slot like 'hand:%%'"
         return 1 + int(self._one(query, book, plan))
 
-    # ------------------------------------------------------------------------------------------ breaker, cycles
+    # ---- breakers and cycles
 
     def breakers(self, scopes: Sequence[str] | None = None) -> list[BreakerRow]:
         """The breaker rows of the scopes (all by default); a scope without a row is missing, which means open."""

@@ -14,6 +14,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from psycopg.errors import LockNotAvailable
+
 from trading.errors import Busy
 from trading.ledger import Account, Booking, Transaction
 from trading.money import canonical
@@ -128,8 +130,7 @@ class Journal:
 
         Raises BooksRefused (a rule of the books), Stale (what it was based on has moved), Fenced, LedgerUnavailable.
         """
-        seen: set[UUID] = set()
-        accounts = [row for row in change.tables["accounts"] if not (row["id"] in seen or seen.add(row["id"]))]
+        accounts = list({row["id"]: row for row in change.tables["accounts"]}.values())
         payload = canonical({name: rows for name, rows in (change.tables | {"accounts": accounts}).items() if rows})
         who = self.author()
         with translated():
@@ -145,14 +146,11 @@ class Journal:
             taken = self.connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", (book,)).fetchone()
             if taken == (True,):
                 return
-        # Waiting is done by Postgres, so a lock that is freed is taken at once.
-        import psycopg  # noqa: PLC0415 - only for the error class
-
-        try:
+        try:  # waiting is done by Postgres, so a lock that is freed is taken at once
             with self.connection.transaction():
                 self.connection.execute("select set_config('lock_timeout', %s, true)", (f"{int(wait_seconds * 1000)}ms",))
                 self.connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (book,))
-        except psycopg.errors.LockNotAvailable:
+        except LockNotAvailable:
             raise Busy(f"portfolio {book}: another run is at work since more than {wait_seconds:g} s") from None
 
     def unlock_portfolio(self, book: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from trading.desk import Desk
@@ -76,7 +77,7 @@ class Absorber:
         """
         state, seq, filled = order.state, order.seq, order.filled
 
-        def move(event: str, to: State, **details: object) -> None:
+        def move(event: str, to: State, **details: Any) -> None:
             nonlocal state, seq
             seq += 1
             self.change.event(order.id, seq, (state, event, to), **details)

@@ -166,7 +166,7 @@ class Books:
         query = "select count(distinct slot) from keel.intent where book = %s and plan = %s and slot like 'hand:%%'"
         return 1 + int(self._one(query, book, plan))
 
-    # ---- breakers and cycles
+    # ---- of breakers and slots
 
     def breakers(self, scopes: Sequence[str] | None = None) -> list[BreakerRow]:
         """The breaker rows of the scopes (all by default); a scope without a row is missing, which means open."""

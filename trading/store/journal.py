@@ -84,10 +84,14 @@ class Change:
         """Sets (not adds) what the order reserves in the account."""
         self.add("holds", client_order_id=client_order_id, account_id=account.id, amount=amount)
 
-    def event(self, order_id: UUID, seq: int, move: tuple[State, str, State], **details: Any) -> None:
-        """Details: evidence, exchange_order_id, filled."""
+    def event(
+        self, order_id: UUID, seq: int, move: tuple[State, str, State], *, evidence: str = "",
+        exchange_order_id: str | None = None, filled: Decimal | None = None,
+    ) -> None:  # fmt: skip
+        """The next event of an order; what the evidence settled is written to its head."""
         before, event, after = move
-        self.add("events", client_order_id=order_id, seq=seq, from_state=before, event=event, to_state=after, **details)
+        self.add("events", client_order_id=order_id, seq=seq, from_state=before, event=event, to_state=after,
+                 evidence=evidence, exchange_order_id=exchange_order_id, filled=filled)  # fmt: skip
 
     def fill(self, fill: Fill, book: str) -> None:
         names = ("entry_id", "trade_id", "exchange_order_id", "client_order_id", "product", "side", "quantity", "price",

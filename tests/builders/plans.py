@@ -79,9 +79,7 @@ def flat_candles(prices: Mapping[str, str], rows: int = 200, interval: str = "1h
     """Candles that hardly move around the given prices and close at `end`: a quiet market."""
     seconds = interval_seconds(interval)
     starts = np.arange(rows, dtype=np.int64) * seconds + int(end.timestamp()) - rows * seconds
-    close = (
-        np.array([float(price) for price in prices.values()]) * (1 + 0.0005 * (-1.0) ** np.arange(rows))[:, np.newaxis]
-    )
+    close = np.array([float(price) for price in prices.values()]) * (1 + 0.0005 * (-1.0) ** np.arange(rows))[:, np.newaxis]
     return Candles(
         interval=interval, products=tuple(prices), starts=starts,
         open=close, high=close * 1.001, low=close * 0.999, close=close, volume=np.ones_like(close),

@@ -44,9 +44,7 @@ def test_later_candles_never_change_an_earlier_signal(
     strategy = create(StrategyChoice(name=name, parameters=parameters))
     candles = random_candles(seed, gaps)
     other = random_candles(seed + 1, gaps)
-    changed = {
-        field: np.vstack([getattr(candles, field)[:cut], getattr(other, field)[cut:] * 1000]) for field in FIELDS
-    }
+    changed = {field: np.vstack([getattr(candles, field)[:cut], getattr(other, field)[cut:] * 1000]) for field in FIELDS}
     before = strategy.signals(candles)[:cut]
     np.testing.assert_array_equal(before, strategy.signals(replace(candles, **changed))[:cut])
     np.testing.assert_array_equal(before, strategy.signals(candles.up_to(cut)))

@@ -1,0 +1,224 @@
+"""Every check: what it refuses, and that it passes just inside. One table for each guard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from tests.builders.plans import NOON, buy, flat_candles, market, plan, portfolio, position, product, quote, sell
+
+from trading.market import Market
+from trading.orders import OrderType, Request, Side, TimeInForce
+from trading.plan import Plan
+from trading.portfolio import Portfolio
+from trading.risk import Approved, Refused, Validator, validate
+from trading.risk.checks import ORDER_CHECKS, PRODUCT_CHECKS
+
+HELD = position(quantity="0.002")  # 100 USD of BTC
+
+
+def judged(
+    request: Request, *, plan_: Plan | None = None, market_: Market | None = None, held: Portfolio | None = None
+) -> Approved | Refused:
+    answer = validate(plan_ or plan(), [request], market_ or market(), held or portfolio(), NOON)
+    assert len(answer) == 1
+    return answer[0]
+
+
+def failed(answer: Approved | Refused) -> list[str]:
+    return [outcome.code for outcome in answer.evaluation.failures]
+
+
+def limit(side: Side = Side.BUY, price: str = "50000", quantity: str = "0.001", **changes: Any) -> Request:
+    terms = {"type": OrderType.LIMIT, "limit_price": Decimal(price), "time_in_force": TimeInForce.GTC}
+    return Request(product="BTC-USD", side=side, quantity=Decimal(quantity), **terms | changes)
+
+
+def stop(price: str = "49000", **changes: Any) -> Request:
+    terms = {"type": OrderType.STOP, "stop_price": Decimal(price), "time_in_force": TimeInForce.GTC}
+    return sell(**terms | changes)
+
+
+def only(**changes: Any) -> Market:
+    """The market with other rules for BTC-USD."""
+    return market(products={"BTC-USD": product(**changes)})
+
+
+def quoted(mid: str = "50000", age_seconds: int = 0) -> Market:
+    return market(quotes={"BTC-USD": quote(mid=mid, at=NOON - timedelta(seconds=age_seconds))})
+
+
+def test_an_ordinary_buy_is_approved_with_every_check_on_record() -> None:
+    answer = judged(buy())
+    assert isinstance(answer, Approved)
+    stored = answer.evaluation.to_dict()
+    assert [check["code"] for check in stored["checks"]] == [c.code for c in (*PRODUCT_CHECKS, *ORDER_CHECKS)]
+    assert all(check["passed"] for check in stored["checks"])
+    assert (stored["plan_sha256"], stored["at"]) == (plan().sha256, "2026-11-24T12:00:00Z")
+    assert {"code": "order_size_max", "passed": True, "observed": "50", "limit": "100"} in stored["checks"]
+
+
+# request, circumstances that refuse it, circumstances just inside
+TINY = "0.0000001"
+ENTRIES: list[tuple[str, Request, dict[str, Any], Request, dict[str, Any]]] = [
+    ("product_in_plan", buy(), {"plan_": plan(products=("ETH-USD",))}, buy(), {}),
+    ("product_gated", buy(), {"market_": market(gated={"BTC-USD": "stale"})}, buy(), {"market_": market(gated={"ETH-USD": "stale"})}),
+    ("in_doubt", buy(), {"held": portfolio(doubts=frozenset({"BTC-USD"}))}, buy(), {"held": portfolio(doubts=frozenset({"ETH-USD"}))}),
+    ("asset_frozen", buy(), {"held": portfolio(frozen=frozenset({"BTC"}))}, buy(), {"held": portfolio(frozen=frozenset({"ETH"}))}),
+    ("asset_frozen", buy(), {"held": portfolio(frozen=frozenset({"USD"}))}, buy(), {}),
+    ("quote_stale", buy(), {"market_": quoted(age_seconds=121)}, buy(), {"market_": quoted(age_seconds=120)}),
+    ("quote_stale", buy(), {"market_": quoted(age_seconds=-121)}, buy(), {"market_": quoted(age_seconds=-120)}),
+    ("price_out_of_range", buy(), {"market_": quoted("62700")}, buy(), {"market_": quoted("62500")}),
+    ("price_out_of_range", buy(), {"market_": quoted("37400")}, buy(), {"market_": quoted("37500")}),
+    ("equity_known", buy(), {"held": portfolio("1000", position("ETH-USD", "0.1"), ), "market_": quoted()}, buy(), {}),
+    ("order_size_max", buy(quantity="0.00200001"), {}, buy(quantity="0.002"), {}),
+    ("order_size_min", buy(quantity="0.00009999"), {}, buy(quantity="0.0001"), {}),
+    ("position_size", buy(quantity="0.00100001"), {"held": portfolio("800", position(quantity="0.004"))}, buy(quantity="0.001"), {"held": portfolio("800", position(quantity="0.004"))}),
+    ("position_size", buy(), {"held": portfolio(working={"BTC-USD": Decimal("200.01")})}, buy(), {"held": portfolio(working={"BTC-USD": Decimal(200)})}),
+    ("balance", buy(), {"held": portfolio("1000", cash_held=Decimal("949.38"))}, buy(), {"held": portfolio("1000", cash_held=Decimal("949.37"))}),
+    ("daily_volume", buy(), {"held": portfolio(day_volume=Decimal("450.01"))}, buy(), {"held": portfolio(day_volume=Decimal(450))}),
+    ("leverage", buy(), {"held": portfolio("1000", working={"ETH-USD": Decimal("950.01")})}, buy(), {"held": portfolio("1000", working={"ETH-USD": Decimal(950)})}),
+    ("exitable", buy(), {"market_": only(min_notional=Decimal("49.5"))}, buy(), {"market_": only(min_notional=Decimal("49.3"))}),
+    ("portfolio_volatility", buy(), {"held": portfolio("900", position("ETH-USD", "0.05")), "plan_": plan(limits={"max_portfolio_volatility": "0.001"})}, buy(), {"held": portfolio("900", position("ETH-USD", "0.05"))}),
+]  # fmt: skip
+
+ORDERS: list[tuple[str, Request, dict[str, Any], Request, dict[str, Any]]] = [
+    ("price_known", buy(), {"market_": market(quotes={})}, buy(), {}),
+    ("price_known", sell(), {"market_": market(quotes={})}, sell(), {}),
+    ("venue_notional_min", buy(), {"market_": only(min_notional=Decimal("50.01"))}, sell(), {"market_": only(min_notional=Decimal(50))}),
+    ("price_band", limit(price="52501"), {}, limit(price="52500"), {}),
+    ("price_band", limit(price="47499"), {}, limit(price="47500"), {}),
+    ("price_band", limit(Side.SELL, "47499"), {}, limit(Side.SELL, "47500"), {}),
+    ("price_band", stop("50000"), {}, stop("49999"), {}),
+    ("price_band", stop("49000", type=OrderType.STOP_LIMIT, limit_price=Decimal(46000)), {}, stop("49000", type=OrderType.STOP_LIMIT, limit_price=Decimal(47000)), {}),
+]  # fmt: skip
+
+INTEGRITY: list[tuple[str, Request, dict[str, Any], Request, dict[str, Any]]] = [
+    ("product_known", buy(), {"market_": market(products={})}, buy(), {}),
+    ("product_tradable", sell(protective=True), {"market_": only(tradable=False)}, sell(protective=True), {}),
+    ("quantity", buy(quantity="0"), {}, buy(), {}),
+    ("quantity", buy(quantity="-0.001"), {}, buy(), {}),
+    ("quantity", replace(buy(), quantity=Decimal("NaN")), {}, buy(), {}),
+    ("quantity", replace(buy(), quantity=0.001), {}, buy(), {}),
+    ("terms", buy(limit_price=Decimal(50000)), {}, buy(), {}),
+    ("terms", limit(limit_price=None), {}, limit(), {}),
+    ("terms", limit(limit_price=Decimal(-1)), {}, limit(), {}),
+    ("terms", limit(time_in_force=TimeInForce.GTD), {}, limit(time_in_force=TimeInForce.GTD, expires_at=NOON + timedelta(hours=1)), {}),
+    ("terms", limit(time_in_force=TimeInForce.IOC, post_only=True), {}, limit(post_only=True), {}),
+    ("terms", stop(stop_price=None), {}, stop(), {}),
+    ("order_type", buy(), {"market_": only(limit_only=True)}, limit(), {"market_": only(limit_only=True)}),
+    ("order_type", limit(), {"market_": only(post_only=True)}, limit(post_only=True), {"market_": only(post_only=True)}),
+    ("quantity_increment", buy(quantity="0.0010005"), {"market_": only(base_increment=Decimal("0.000001"))}, buy(quantity="0.001001"), {"market_": only(base_increment=Decimal("0.000001"))}),
+    ("price_increment", limit(price="50000.005"), {}, limit(price="50000.01"), {}),
+    ("venue_size_min", buy(), {"market_": only(base_min_size=Decimal("0.0011"))}, buy(), {"market_": only(base_min_size=Decimal("0.001"))}),
+    ("venue_size_max", buy(), {"market_": only(base_max_size=Decimal("0.0009"))}, buy(), {"market_": only(base_max_size=Decimal("0.001"))}),
+    ("holding", sell(quantity="0.0021"), {}, sell(quantity="0.002"), {}),
+    ("holding", sell(protective=True, quantity="0.0021"), {}, sell(protective=True, quantity="0.002"), {}),
+    ("holding", buy(protective=True), {}, sell(protective=True), {}),
+    ("holding", sell(), {"held": portfolio("1000", position(quantity="0.002", held="0.0011"))}, sell(), {"held": portfolio("1000", position(quantity="0.002", held="0.001"))}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "wrong", "there", "right", "inside"), [*ENTRIES, *ORDERS, *INTEGRITY])
+def test_a_check_refuses_beyond_its_limit_and_passes_just_inside(
+    code: str, wrong: Request, there: dict[str, Any], right: Request, inside: dict[str, Any]
+) -> None:
+    holding = {"held": portfolio("900", HELD)} if wrong.side is Side.SELL or wrong.protective else {}
+    refused = judged(wrong, **holding | there)
+    assert isinstance(refused, Refused)
+    assert code in failed(refused)
+    assert code in refused.message
+    holding = {"held": portfolio("900", HELD)} if right.side is Side.SELL else {}
+    assert failed(judged(right, **holding | inside)) == []
+
+
+def test_every_check_of_the_table_is_tested_above_or_below() -> None:
+    tested = {code for code, *_ in (*ENTRIES, *ORDERS, *INTEGRITY)} | {"open_positions", "duplicate"}
+    assert tested == {check.code for check in (*PRODUCT_CHECKS, *ORDER_CHECKS)}
+
+
+def test_a_protective_exit_is_never_seen_by_entry_guards() -> None:
+    """Gate, doubt, freeze, stale quote, no quote at all, every limit used up: the exit goes."""
+    troubled = portfolio("0", HELD, doubts=frozenset({"BTC-USD"}), frozen=frozenset({"BTC", "USD"}), day_volume=Decimal(10**6))
+    nowhere = market(gated={"BTC-USD": "stale"}, quotes={}, candles=flat_candles({"ETH-USD": "2000"}))
+    tight = plan(products=("ETH-USD",), limits={"max_order_size_usd": "1"})
+    exit_ = sell(quantity="0.002", protective=True)
+    assert isinstance(judged(exit_, plan_=tight, market_=nowhere, held=troubled), Approved)
+
+
+def test_an_ordinary_exit_is_not_held_up_by_what_bars_entries() -> None:
+    troubled = portfolio("0", HELD, doubts=frozenset({"BTC-USD"}), frozen=frozenset({"BTC"}), day_volume=Decimal(10**6))
+    gated = market(gated={"BTC-USD": "stale"}, quotes={"BTC-USD": quote(at=NOON - timedelta(days=1))})
+    assert isinstance(judged(sell(quantity="0.002"), market_=gated, held=troubled), Approved)
+    assert failed(judged(sell(quantity="0.0021"), held=portfolio("0", position(quantity="0.01")))) == ["order_size_max"]
+
+
+def test_two_orders_cannot_overdraw_together() -> None:
+    # Each needs 50 USD * 1.0005 * 1.012 = 50.6253.
+    answers = validate(plan(), [buy(), buy("ETH-USD", "0.025")], market(), portfolio("1000", cash_held=Decimal(900)), NOON)
+    assert [failed(answer) for answer in answers] == [[], ["balance"]]
+    answers = validate(plan(), [buy(), buy("ETH-USD", "0.025")], market(), portfolio("1000", cash_held=Decimal("898.7494")), NOON)
+    assert [failed(answer) for answer in answers] == [[], []]
+
+
+def test_each_approval_moves_volume_position_and_count_on() -> None:
+    ids = ("A-USD", "B-USD", "C-USD", "D-USD")
+    many = plan(products=ids, limits={"max_order_size_usd": "200"})
+    there = market(dict.fromkeys(ids, "100"))
+    answers = validate(many, [buy(id_, "0.5") for id_ in ids], there, portfolio(), NOON)
+    assert [failed(answer) for answer in answers] == [[], [], [], ["open_positions"]]
+    answers = validate(many, [buy("A-USD", "1.5"), buy("A-USD", "1.5", leg=1)], there, portfolio(), NOON)
+    assert [failed(answer) for answer in answers] == [[], ["position_size"]]
+    answers = validate(many, [buy(id_, "1.7") for id_ in ids[:3]], there, portfolio(), NOON)
+    assert [failed(answer) for answer in answers] == [[], [], ["daily_volume"]]
+
+
+def test_a_refusal_moves_nothing_on() -> None:
+    answers = validate(plan(), [buy(quantity="0.01"), buy()], market(), portfolio("1000", cash_held=Decimal(940)), NOON)
+    assert [type(answer) for answer in answers] == [Refused, Approved]
+
+
+def test_more_of_a_held_product_opens_no_position() -> None:
+    full = portfolio("700", *(position(id_, "1", "100") for id_ in ("A-USD", "B-USD", "C-USD")))
+    ids = ("A-USD", "B-USD", "C-USD", "D-USD")
+    there, many = market(dict.fromkeys(ids, "100")), plan(products=ids)
+    assert failed(judged(buy("A-USD", "0.5"), plan_=many, market_=there, held=full)) == []
+    assert failed(judged(buy("D-USD", "0.5"), plan_=many, market_=there, held=full)) == ["open_positions"]
+
+
+def test_sales_of_one_batch_share_the_holding() -> None:
+    legs = [sell(quantity="0.0012", leg=leg) for leg in range(2)]
+    answers = validate(plan(), legs, market(), portfolio("900", HELD), NOON)
+    assert [failed(answer) for answer in answers] == [[], ["holding"]]
+
+
+def test_the_same_leg_twice_is_a_duplicate() -> None:
+    answers = validate(plan(), [buy(), buy(), buy(leg=1)], market(), portfolio(), NOON)
+    assert [failed(answer) for answer in answers] == [[], ["duplicate"], []]
+
+
+def test_a_check_that_fails_refuses_and_says_so() -> None:
+    broken = market(products={"BTC-USD": product(base_increment=Decimal(0))})
+    refused = judged(buy(), market_=broken)
+    assert failed(refused) == ["quantity_increment"]
+    assert "check failed: DivisionUndefined" in refused.message or "InvalidOperation" in refused.message
+
+
+def test_a_missing_price_refuses_every_check_that_needs_one() -> None:
+    assert {"price_known", "order_size_max", "balance", "quote_stale"} <= set(failed(judged(buy(), market_=market(quotes={}))))
+
+
+def test_a_validator_remembers_every_outcome() -> None:
+    validator = Validator(plan(), market(), portfolio(), NOON)
+    for request in (buy(), buy(), buy("ETH-USD", "0.01")):
+        validator.validate(request)
+    assert (len(validator.approved), len(validator.refused)) == (2, 1)
+    assert validator.refused[0].code == "duplicate"
+
+
+def test_a_crossed_quote_is_no_price() -> None:
+    crossed = market(quotes={"BTC-USD": replace(quote(), bid=Decimal(50001))})
+    assert "price_known" in failed(judged(buy(), market_=crossed))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.builders.plans import flat_candles
 
+from tests.builders.plans import flat_candles
 from trading.market import FIELDS, Candles
 from trading.plan import StrategyChoice
 from trading.strategies import create

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.builders.plans import NOON, buy, flat_candles, market, plan, portfolio, position, product, quote, sell
 
+from tests.builders.plans import NOON, buy, flat_candles, market, plan, portfolio, position, product, quote, sell
 from trading.market import Market
 from trading.orders import OrderType, Request, Side, TimeInForce
 from trading.plan import Plan
@@ -65,36 +65,102 @@ def test_an_ordinary_buy_is_approved_with_every_check_on_record() -> None:
 TINY = "0.0000001"
 ENTRIES: list[tuple[str, Request, dict[str, Any], Request, dict[str, Any]]] = [
     ("product_in_plan", buy(), {"plan_": plan(products=("ETH-USD",))}, buy(), {}),
-    ("product_gated", buy(), {"market_": market(gated={"BTC-USD": "stale"})}, buy(), {"market_": market(gated={"ETH-USD": "stale"})}),
-    ("in_doubt", buy(), {"held": portfolio(doubts=frozenset({"BTC-USD"}))}, buy(), {"held": portfolio(doubts=frozenset({"ETH-USD"}))}),
-    ("asset_frozen", buy(), {"held": portfolio(frozen=frozenset({"BTC"}))}, buy(), {"held": portfolio(frozen=frozenset({"ETH"}))}),
+    (
+        "product_gated",
+        buy(),
+        {"market_": market(gated={"BTC-USD": "stale"})},
+        buy(),
+        {"market_": market(gated={"ETH-USD": "stale"})},
+    ),
+    (
+        "in_doubt",
+        buy(),
+        {"held": portfolio(doubts=frozenset({"BTC-USD"}))},
+        buy(),
+        {"held": portfolio(doubts=frozenset({"ETH-USD"}))},
+    ),
+    (
+        "asset_frozen",
+        buy(),
+        {"held": portfolio(frozen=frozenset({"BTC"}))},
+        buy(),
+        {"held": portfolio(frozen=frozenset({"ETH"}))},
+    ),
     ("asset_frozen", buy(), {"held": portfolio(frozen=frozenset({"USD"}))}, buy(), {}),
     ("quote_stale", buy(), {"market_": quoted(age_seconds=121)}, buy(), {"market_": quoted(age_seconds=120)}),
     ("quote_stale", buy(), {"market_": quoted(age_seconds=-121)}, buy(), {"market_": quoted(age_seconds=-120)}),
     ("price_out_of_range", buy(), {"market_": quoted("62700")}, buy(), {"market_": quoted("62500")}),
     ("price_out_of_range", buy(), {"market_": quoted("37400")}, buy(), {"market_": quoted("37500")}),
-    ("equity_known", buy(), {"held": portfolio("1000", position("ETH-USD", "0.1"), ), "market_": quoted()}, buy(), {}),
+    ("equity_known", buy(), {"held": portfolio("1000", position("ETH-USD", "0.1")), "market_": quoted()}, buy(), {}),
     ("order_size_max", buy(quantity="0.00200001"), {}, buy(quantity="0.002"), {}),
     ("order_size_min", buy(quantity="0.00009999"), {}, buy(quantity="0.0001"), {}),
-    ("position_size", buy(quantity="0.00100001"), {"held": portfolio("800", position(quantity="0.004"))}, buy(quantity="0.001"), {"held": portfolio("800", position(quantity="0.004"))}),
-    ("position_size", buy(), {"held": portfolio(working={"BTC-USD": Decimal("200.01")})}, buy(), {"held": portfolio(working={"BTC-USD": Decimal(200)})}),
-    ("balance", buy(), {"held": portfolio("1000", cash_held=Decimal("949.38"))}, buy(), {"held": portfolio("1000", cash_held=Decimal("949.37"))}),
-    ("daily_volume", buy(), {"held": portfolio(day_volume=Decimal("450.01"))}, buy(), {"held": portfolio(day_volume=Decimal(450))}),
-    ("leverage", buy(), {"held": portfolio("1000", working={"ETH-USD": Decimal("950.01")})}, buy(), {"held": portfolio("1000", working={"ETH-USD": Decimal(950)})}),
+    (
+        "position_size",
+        buy(quantity="0.00100001"),
+        {"held": portfolio("800", position(quantity="0.004"))},
+        buy(quantity="0.001"),
+        {"held": portfolio("800", position(quantity="0.004"))},
+    ),
+    (
+        "position_size",
+        buy(),
+        {"held": portfolio(working={"BTC-USD": Decimal("200.01")})},
+        buy(),
+        {"held": portfolio(working={"BTC-USD": Decimal(200)})},
+    ),
+    (
+        "balance",
+        buy(),
+        {"held": portfolio("1000", cash_held=Decimal("949.38"))},
+        buy(),
+        {"held": portfolio("1000", cash_held=Decimal("949.37"))},
+    ),
+    (
+        "daily_volume",
+        buy(),
+        {"held": portfolio(day_volume=Decimal("450.01"))},
+        buy(),
+        {"held": portfolio(day_volume=Decimal(450))},
+    ),
+    (
+        "leverage",
+        buy(),
+        {"held": portfolio("1000", working={"ETH-USD": Decimal("950.01")})},
+        buy(),
+        {"held": portfolio("1000", working={"ETH-USD": Decimal(950)})},
+    ),
     ("exitable", buy(), {"market_": only(min_notional=Decimal("49.5"))}, buy(), {"market_": only(min_notional=Decimal("49.3"))}),
-    ("portfolio_volatility", buy(), {"held": portfolio("900", position("ETH-USD", "0.05")), "plan_": plan(limits={"max_portfolio_volatility": "0.001"})}, buy(), {"held": portfolio("900", position("ETH-USD", "0.05"))}),
-]  # fmt: skip
+    (
+        "portfolio_volatility",
+        buy(),
+        {"held": portfolio("900", position("ETH-USD", "0.05")), "plan_": plan(limits={"max_portfolio_volatility": "0.001"})},
+        buy(),
+        {"held": portfolio("900", position("ETH-USD", "0.05"))},
+    ),
+]
 
 ORDERS: list[tuple[str, Request, dict[str, Any], Request, dict[str, Any]]] = [
     ("price_known", buy(), {"market_": market(quotes={})}, buy(), {}),
     ("price_known", sell(), {"market_": market(quotes={})}, sell(), {}),
-    ("venue_notional_min", buy(), {"market_": only(min_notional=Decimal("50.01"))}, sell(), {"market_": only(min_notional=Decimal(50))}),
+    (
+        "venue_notional_min",
+        buy(),
+        {"market_": only(min_notional=Decimal("50.01"))},
+        sell(),
+        {"market_": only(min_notional=Decimal(50))},
+    ),
     ("price_band", limit(price="52501"), {}, limit(price="52500"), {}),
     ("price_band", limit(price="47499"), {}, limit(price="47500"), {}),
     ("price_band", limit(Side.SELL, "47499"), {}, limit(Side.SELL, "47500"), {}),
     ("price_band", stop("50000"), {}, stop("49999"), {}),
-    ("price_band", stop("49000", type=OrderType.STOP_LIMIT, limit_price=Decimal(46000)), {}, stop("49000", type=OrderType.STOP_LIMIT, limit_price=Decimal(47000)), {}),
-]  # fmt: skip
+    (
+        "price_band",
+        stop("49000", type=OrderType.STOP_LIMIT, limit_price=Decimal(46000)),
+        {},
+        stop("49000", type=OrderType.STOP_LIMIT, limit_price=Decimal(47000)),
+        {},
+    ),
+]
 
 INTEGRITY: list[tuple[str, Request, dict[str, Any], Request, dict[str, Any]]] = [
     ("product_known", buy(), {"market_": market(products={})}, buy(), {}),
@@ -106,20 +172,50 @@ INTEGRITY: list[tuple[str, Request, dict[str, Any], Request, dict[str, Any]]] = 
     ("terms", buy(limit_price=Decimal(50000)), {}, buy(), {}),
     ("terms", limit(limit_price=None), {}, limit(), {}),
     ("terms", limit(limit_price=Decimal(-1)), {}, limit(), {}),
-    ("terms", limit(time_in_force=TimeInForce.GTD), {}, limit(time_in_force=TimeInForce.GTD, expires_at=NOON + timedelta(hours=1)), {}),
+    (
+        "terms",
+        limit(time_in_force=TimeInForce.GTD),
+        {},
+        limit(time_in_force=TimeInForce.GTD, expires_at=NOON + timedelta(hours=1)),
+        {},
+    ),
     ("terms", limit(time_in_force=TimeInForce.IOC, post_only=True), {}, limit(post_only=True), {}),
     ("terms", stop(stop_price=None), {}, stop(), {}),
     ("order_type", buy(), {"market_": only(limit_only=True)}, limit(), {"market_": only(limit_only=True)}),
     ("order_type", limit(), {"market_": only(post_only=True)}, limit(post_only=True), {"market_": only(post_only=True)}),
-    ("quantity_increment", buy(quantity="0.0010005"), {"market_": only(base_increment=Decimal("0.000001"))}, buy(quantity="0.001001"), {"market_": only(base_increment=Decimal("0.000001"))}),
+    (
+        "quantity_increment",
+        buy(quantity="0.0010005"),
+        {"market_": only(base_increment=Decimal("0.000001"))},
+        buy(quantity="0.001001"),
+        {"market_": only(base_increment=Decimal("0.000001"))},
+    ),
     ("price_increment", limit(price="50000.005"), {}, limit(price="50000.01"), {}),
-    ("venue_size_min", buy(), {"market_": only(base_min_size=Decimal("0.0011"))}, buy(), {"market_": only(base_min_size=Decimal("0.001"))}),
-    ("venue_size_max", buy(), {"market_": only(base_max_size=Decimal("0.0009"))}, buy(), {"market_": only(base_max_size=Decimal("0.001"))}),
+    (
+        "venue_size_min",
+        buy(),
+        {"market_": only(base_min_size=Decimal("0.0011"))},
+        buy(),
+        {"market_": only(base_min_size=Decimal("0.001"))},
+    ),
+    (
+        "venue_size_max",
+        buy(),
+        {"market_": only(base_max_size=Decimal("0.0009"))},
+        buy(),
+        {"market_": only(base_max_size=Decimal("0.001"))},
+    ),
     ("holding", sell(quantity="0.0021"), {}, sell(quantity="0.002"), {}),
     ("holding", sell(protective=True, quantity="0.0021"), {}, sell(protective=True, quantity="0.002"), {}),
     ("holding", buy(protective=True), {}, sell(protective=True), {}),
-    ("holding", sell(), {"held": portfolio("1000", position(quantity="0.002", held="0.0011"))}, sell(), {"held": portfolio("1000", position(quantity="0.002", held="0.001"))}),
-]  # fmt: skip
+    (
+        "holding",
+        sell(),
+        {"held": portfolio("1000", position(quantity="0.002", held="0.0011"))},
+        sell(),
+        {"held": portfolio("1000", position(quantity="0.002", held="0.001"))},
+    ),
+]
 
 
 @pytest.mark.parametrize(("code", "wrong", "there", "right", "inside"), [*ENTRIES, *ORDERS, *INTEGRITY])

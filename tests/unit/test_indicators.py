@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from tests.builders.plans import flat_candles
 
+from tests.builders.plans import flat_candles
 from trading.indicators import carried, ema, held, highest_before, lowest_before, portfolio_volatility, rsi, sma
 
 NAN = float("nan")

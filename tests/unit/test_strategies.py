@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.builders.plans import flat_candles
 
+from tests.builders.plans import flat_candles
 from trading.errors import ConfigurationError
 from trading.market import Candles, Floats
 from trading.plan import StrategyChoice
@@ -122,7 +122,7 @@ def test_signals_out_of_range_or_shape_are_refused() -> None:
 
     class Misshapen(Contrarian):
         def signals(self, candles: Candles) -> Floats:
-            return np.zeros((3, 7))
+            return np.zeros((3, 7 * len(candles.products)))
 
     with pytest.raises(ConfigurationError, match=r"found signals of shape \(3, 7\), expected \(2, 1\)"):
         latest(Misshapen(), candles(10, 11))

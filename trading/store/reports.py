@@ -21,6 +21,7 @@ from trading.money import ZERO, dec, utc
 from trading.store.rows import (
     AuditRow,
     BreakerEventRow,
+    BreakerStateRow,
     BreakRow,
     CycleRow,
     EquityPoint,
@@ -200,6 +201,13 @@ class Reports:
         return {row["state"]: row["orders"] for row in self._mappings(query, since=since, **scope.values)}
 
     # -------------------------------------------------------------------------------------- control and history
+
+    def breakers(self) -> list[BreakerStateRow]:
+        """Every breaker as it stands, by scope."""
+        query = (
+            "select scope, state, level, generation, reason, updated_at as at, resumable_at, test_until, opened_by, resumed_by"
+        )
+        return self._rows(BreakerStateRow, f"{query} from keel.breaker order by scope")
 
     def breaker_events(self, scopes: Iterable[str] | None = None, since: datetime | None = None) -> list[BreakerEventRow]:
         """Moves of the breakers by market time; the rows that a plan opened with are its first."""

@@ -153,6 +153,22 @@ class TradeRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerStateRow:
+    """One scope's breaker; `at` is the market time of its last move, `level` is set while it is open."""
+
+    scope: str
+    state: str
+    level: str | None
+    generation: int
+    reason: str
+    at: datetime
+    resumable_at: datetime | None
+    test_until: datetime | None
+    opened_by: str
+    resumed_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerEventRow:
     scope: str
     generation: int

@@ -44,13 +44,11 @@ def rows(
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with the dtypes that every source gives: product text, start int64, the rest float64."""
-    floats = {name: "float64" for name in COLUMNS[2:]}
+    floats = dict.fromkeys(COLUMNS[2:], "float64")
     return frame.loc[:, list(COLUMNS)].astype({"product": object, "start": "int64", **floats}).reset_index(drop=True)
 
 
-def candles(
-    closes: str | Mapping[str, str], *, interval: str = "1h", end: datetime = SLOT, volume: float = 10.0
-) -> Candles:
+def candles(closes: str | Mapping[str, str], *, interval: str = "1h", end: datetime = SLOT, volume: float = 10.0) -> Candles:
     """`rows` as a matrix: of BTC-USD, or of each product of a mapping such as `{"BTC-USD": "1 2", "ETH-USD": "3 -"}`."""
     named = {"BTC-USD": closes} if isinstance(closes, str) else dict(closes)
     length = max(len(text.split()) for text in named.values())
@@ -100,8 +98,6 @@ def write_replay(path: Path, frame: pd.DataFrame, *, interval: str = "1h", venue
     return path
 
 
-def write_generated(
-    path: Path, seed: int, products: Sequence[str] = ("BTC-USD", "ETH-USD"), *, length: int = 400
-) -> Path:
+def write_generated(path: Path, seed: int, products: Sequence[str] = ("BTC-USD", "ETH-USD"), *, length: int = 400) -> Path:
     """A replay folder of `generated` 1 h candles."""
     return write_replay(path, generated(seed, products, length=length))

@@ -72,9 +72,7 @@ class Venue:
 
     def _book(self, id_: str) -> Reply:
         bid, ask = self.book[id_]
-        sides = {
-            name: [{"price": price, "size": "0.5"}] if price else [] for name, price in (("bids", bid), ("asks", ask))
-        }
+        sides = {name: [{"price": price, "size": "0.5"}] if price else [] for name, price in (("bids", bid), ("asks", ask))}
         return ok({"pricebook": {"product_id": id_, **sides, "time": "2026-04-07T14:30:03.123456789Z"}})
 
     def _candles(self, id_: str, query: Query) -> Reply:
@@ -120,7 +118,7 @@ def _handler(venue: Venue) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 - the library's name
+        def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))  # the SDK sends a body with GET
             parts = urlsplit(self.path)
             query = parse_qs(parts.query)

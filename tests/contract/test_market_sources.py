@@ -41,9 +41,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MarketSou
         with coinbase_server(tmp_path) as venue:
             venue.products = {name: product(name) for name in IDS}
             venue.book = dict.fromkeys(IDS, ("100.1", "100.2"))
-            venue.candles = lambda _id, start, end, step: [moving_candle(at) for at in range(start, end + 1, step)][
-                ::-1
-            ]
+            venue.candles = lambda _id, start, end, step: [moving_candle(at) for at in range(start, end + 1, step)][::-1]
             yield CoinbaseMarket(
                 clock=lambda: NOW,
                 monotonic=lambda: 0.0,

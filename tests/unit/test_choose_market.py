@@ -21,9 +21,7 @@ def never() -> bool:
 
 
 @pytest.mark.parametrize(("answers", "chosen"), [(True, "coinbase"), (False, "synthetic")])
-def test_a_new_home_chooses_coinbase_if_it_answers_and_keeps_the_choice(
-    tmp_path: Path, answers: bool, chosen: str
-) -> None:
+def test_a_new_home_chooses_coinbase_if_it_answers_and_keeps_the_choice(tmp_path: Path, answers: bool, chosen: str) -> None:
     home = tmp_path / "new" / ".keel"
     assert choose_market(None, home, lambda: answers) == chosen
     assert choose_market(None, home, never) == chosen
@@ -45,7 +43,7 @@ def test_a_replay_is_named_by_its_absolute_path(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("setting", ["binance", "Coinbase", "replay:", "replay", "replay: ", "synthetic:7"])
 def test_an_unknown_setting_names_the_three_spellings(tmp_path: Path, setting: str) -> None:
-    with pytest.raises(ConfigurationError, match="KEEL_MARKET: found .* expected coinbase, replay:PATH or synthetic"):
+    with pytest.raises(ConfigurationError, match=r"KEEL_MARKET: found .* expected coinbase, replay:PATH or synthetic"):
         choose_market(setting, tmp_path, never)
 
 

@@ -231,9 +231,7 @@ def test_a_refusal_that_will_not_pass_is_not_retried(venue: Venue, refusal: Repl
     assert len(venue.asked) == 1
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"candles": None}, {"candles": {}}, {"candles": [1]}, {"candles": [{"low": "1"}]}, []]
-)
+@pytest.mark.parametrize("body", [{}, {"candles": None}, {"candles": {}}, {"candles": [1]}, {"candles": [{"low": "1"}]}, []])
 def test_a_reply_of_another_shape_is_an_error_and_never_no_candles(venue: Venue, body: object) -> None:
     venue.faults = [ok(body)]
     with pytest.raises(MarketUnavailable, match="candles"):
@@ -246,9 +244,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_at_once(venue: Venue) 
     assert venue.asked == []
 
 
-def test_proxies_and_authorities_of_the_environment_do_not_matter(
-    venue: Venue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxies_and_authorities_of_the_environment_do_not_matter(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
     assert one_candle(market(venue)) == 1

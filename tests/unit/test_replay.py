@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -148,7 +148,7 @@ def test_a_path_that_is_not_one_venue_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda file: file.write_bytes(b"PAR1 nonsense"), "cannot be read"),
+        (lambda file: rows("1").to_csv(file), "cannot be read"),
         (lambda file: rows("1").drop(columns="volume").to_parquet(file), "expected rows with start, open"),
         (lambda file: rows("1")[:0].to_parquet(file), "found 0 rows"),
         (lambda file: rows("1").astype({"start": "float64"}).to_parquet(file), "start is float64, expected int64"),
@@ -177,4 +177,3 @@ def test_its_name_is_its_path(tmp_path: Path) -> None:
 def test_starts_off_the_grid_do_not_move_the_slots(tmp_path: Path) -> None:
     source = replay(tmp_path, rows("1 2 3").assign(start=lambda frame: frame["start"] + 60))
     assert source.next_slot(["BTC-USD"], "1h", 1, None) == SLOT - HOUR
-    assert SLOT == datetime(2025, 1, 1, tzinfo=UTC)

@@ -22,9 +22,7 @@ HOUR = 3600
 IDS = ("BTC-USD", "ETH-USD", "ABC-EUR")
 
 
-def candles(
-    seed: int = 7, hours: int = 300, ids: Sequence[str] = IDS, interval: str = "1h", now: datetime = NOW
-) -> pd.DataFrame:
+def candles(seed: int = 7, hours: int = 300, ids: Sequence[str] = IDS, interval: str = "1h", now: datetime = NOW) -> pd.DataFrame:
     since = int(now.timestamp()) - hours * HOUR
     return Synthetic(seed, lambda: now).candles(dict.fromkeys(ids, since), interval, now)
 

@@ -47,9 +47,7 @@ _SHOWN = 200  # characters of a reply that an error message shows
 class RateBudget:
     """Lets at most `burst` calls through at once and `per_second` in the long run; `take` waits for its turn."""
 
-    def __init__(
-        self, per_second: float, burst: int, monotonic: Callable[[], float], sleep: Callable[[float], None]
-    ) -> None:
+    def __init__(self, per_second: float, burst: int, monotonic: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self._per_second, self._burst = per_second, float(burst)
         self._monotonic, self._sleep = monotonic, sleep
         self._tokens, self._at = float(burst), monotonic()
@@ -108,9 +106,7 @@ class CoinbaseMarket:
     def now(self) -> datetime:
         return self._clock()
 
-    def next_slot(
-        self, products: Sequence[str], interval: str, history: int, after: datetime | None
-    ) -> datetime | None:
+    def next_slot(self, products: Sequence[str], interval: str, history: int, after: datetime | None) -> datetime | None:
         """The last candle close at the clock's time: a live market has no other."""
         del products, history, after
         return last_close(self._clock(), interval)
@@ -164,9 +160,7 @@ class CoinbaseMarket:
         for first in range(0, len(ids), LISTING):
             some = list(ids[first : first + LISTING])
             reply = self._get("/market/products", "products", {"product_ids": some})
-            yield from (
-                entry for entry in _list(reply, "products", "/market/products") if entry.get("product_id") in some
-            )
+            yield from (entry for entry in _list(reply, "products", "/market/products") if entry.get("product_id") in some)
 
     def _rows(
         self, product: str, first: int, interval: str, seconds: int, until: datetime
@@ -189,9 +183,7 @@ class CoinbaseMarket:
         bids, asks = (_levels(book.get(side), f"{product}: {path}: {side}") for side in ("bids", "asks"))
         if not bids or not asks or bids[0][0] >= asks[0][0]:
             return None
-        return Quote(
-            product=product, bid=bids[0][0], ask=asks[0][0], at=_time(book.get("time")) or at, bids=bids, asks=asks
-        )
+        return Quote(product=product, bid=bids[0][0], ask=asks[0][0], at=_time(book.get("time")) or at, bids=bids, asks=asks)
 
     def _get(self, path: str, what: str, params: dict[str, Any]) -> dict[str, Any]:
         """One read with retries. Raises MarketUnavailable naming what was asked, the path and the reply."""
@@ -210,9 +202,7 @@ class CoinbaseMarket:
         except requests.RequestException as error:
             raise MarketUnavailable(f"coinbase: {what}: GET {_ROOT}{path}: {_told(error)}") from error
         if not isinstance(reply, dict):
-            raise MarketUnavailable(
-                f"coinbase: {what}: GET {_ROOT}{path}: found {str(reply)[:_SHOWN]}, expected an object"
-            )
+            raise MarketUnavailable(f"coinbase: {what}: GET {_ROOT}{path}: found {str(reply)[:_SHOWN]}, expected an object")
         return reply
 
     def _session(self) -> RESTClient:
@@ -241,10 +231,7 @@ def _worth_retrying(error: Exception) -> bool | float:
         return status == _TOO_MANY or status >= _SERVER_ERROR
     return isinstance(
         error,
-        requests.ConnectionError
-        | requests.Timeout
-        | requests.JSONDecodeError
-        | requests.exceptions.ChunkedEncodingError,
+        requests.ConnectionError | requests.Timeout | requests.JSONDecodeError | requests.exceptions.ChunkedEncodingError,
     )
 
 
@@ -262,9 +249,7 @@ def _told(error: Exception) -> str:
 def _list(reply: dict[str, Any], key: str, path: str) -> list[dict[str, Any]]:
     found = reply.get(key)
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise MarketUnavailable(
-            f"coinbase: {path}: found {str(reply)[:_SHOWN]}, expected a list of objects under {key!r}"
-        )
+        raise MarketUnavailable(f"coinbase: {path}: found {str(reply)[:_SHOWN]}, expected a list of objects under {key!r}")
     return found
 
 

@@ -93,9 +93,7 @@ class Replay:
     def now(self) -> datetime:
         raise KeelError(f"{self.name} has no clock: market time is the slot that next_slot gives")
 
-    def next_slot(
-        self, products: Sequence[str], interval: str, history: int, after: datetime | None
-    ) -> datetime | None:
+    def next_slot(self, products: Sequence[str], interval: str, history: int, after: datetime | None) -> datetime | None:
         """The next close on the grid, from the first with `history` candles of every product to the last of any.
 
         None after the last candle of the product that ends last: where the others ended earlier, their slots are gated as
@@ -120,9 +118,7 @@ class Replay:
 
     def _only_venue(self) -> Path:
         if not self.path.is_dir():
-            raise ConfigurationError(
-                f"replay: {self.path} is not a folder, expected PATH/<venue>/<PRODUCT>/<interval>.parquet"
-            )
+            raise ConfigurationError(f"replay: {self.path} is not a folder, expected PATH/<venue>/<PRODUCT>/<interval>.parquet")
         venues = sorted(folder for folder in self.path.iterdir() if any(folder.glob("*/*.parquet")))
         if len(venues) != 1:
             found = ", ".join(folder.name for folder in venues) or "none"

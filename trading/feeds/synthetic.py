@@ -19,7 +19,6 @@ import pandas as pd
 
 from trading.feeds.quoting import assumed_product, quote_around
 from trading.market import COLUMNS, Floats, Ints, Product, Quote, interval_seconds, last_close
-from trading.money import utc
 
 Words = npt.NDArray[np.uint64]
 
@@ -66,9 +65,7 @@ class Synthetic:
     def now(self) -> datetime:
         return self._clock()
 
-    def next_slot(
-        self, products: Sequence[str], interval: str, history: int, after: datetime | None
-    ) -> datetime | None:
+    def next_slot(self, products: Sequence[str], interval: str, history: int, after: datetime | None) -> datetime | None:
         """The last candle close at the clock's time; the other arguments do not matter to a market without a beginning."""
         del products, history, after
         return last_close(self._clock(), interval)
@@ -102,9 +99,7 @@ class Synthetic:
             if first < last
         ]
         if not parts:
-            return pd.DataFrame(
-                {name: np.empty(0, dtype=np.int64 if name == "start" else np.float64) for name in COLUMNS}
-            )
+            return pd.DataFrame({name: np.empty(0, dtype=np.int64 if name == "start" else np.float64) for name in COLUMNS})
         return pd.concat(parts, ignore_index=True)
 
     def prices(self, products: Sequence[str], times: Floats) -> Floats:
@@ -174,7 +169,7 @@ def _anchor(seed: int, product: str) -> float:
 def _decimals(seed: int, product: str) -> int:
     """Hundredths from a price of 20 on; below that, ten-thousandths and less, so that a step stays a small ratio."""
     price = np.exp(_anchor(seed, product))
-    return 2 if price >= 20 else 4 if price >= 1 else 5  # noqa: PLR2004 - the docstring is the table
+    return 2 if price >= 20 else 4 if price >= 1 else 5
 
 
 def _waves(seed: int, names: Sequence[str], at: Floats) -> Floats:

@@ -13,7 +13,10 @@ import pandas as pd
 
 from trading.market import COLUMNS, Candles, Floats, Ints, interval_seconds
 from trading.money import utc
-from trading.quality import facts as measure
+from trading.quality.course import course_facts
+from trading.quality.coverage import coverage
+from trading.quality.rows import Bools, Rows, stored_rows
+from trading.quality.shape import shape
 from trading.quality.verdict import (
     Failure,
     Outcome,
@@ -84,18 +87,18 @@ class QualityGate:
         asked, rules = tuple(products), rules or self.rules
         seconds, epoch = interval_seconds(interval), int(now.timestamp())
         ask = suites(rules)
-        shaped = measure.shape(fetched, asked, seconds, epoch)
+        shaped = shape(fetched, asked, seconds, epoch)
         shape_failing = ask.shape.failing(_batch(shaped.rows, asked, shaped.facts))
         sound = shaped.rows.take(~_unfit(ask.shape.rules, shape_failing, len(shaped.rows)))
 
         last_start = epoch // seconds * seconds - seconds
         earliest = min(last_start, int(sound.start.min(initial=last_start)))
-        stored = measure.stored_rows(history, asked, earliest - 2 * rules.window * seconds)
-        known, facts = measure.course_facts(sound, stored, seconds, rules)
+        stored = stored_rows(history, asked, earliest - 2 * rules.window * seconds)
+        known, facts = course_facts(sound, stored, seconds, rules)
         course_failing = ask.course.failing(_batch(sound, asked, facts))
         clean = sound.take(~(known | _unfit(ask.course.rules, course_failing, len(sound))))
 
-        covered = measure.coverage(shaped, clean, stored, last_start=last_start, seconds=seconds, window=rules.window)
+        covered = coverage(shaped, clean, stored, last_start=last_start, seconds=seconds, window=rules.window)
         coverage_failing = ask.coverage.failing(pd.DataFrame({"product": list(asked)} | covered))
 
         outcomes = (
@@ -110,13 +113,13 @@ class QualityGate:
         )  # fmt: skip
 
 
-def _batch(rows: measure.Rows, products: tuple[str, ...], facts: dict[str, Floats]) -> pd.DataFrame:
+def _batch(rows: Rows, products: tuple[str, ...], facts: dict[str, Floats]) -> pd.DataFrame:
     """The frame that a suite validates: who and when, then the facts. Codes for names: the library hashes every cell."""
     names = pd.Categorical.from_codes(rows.code, categories=pd.Index(products, dtype=object))
     return pd.DataFrame({"product": names, "start": rows.start} | facts)
 
 
-def _unfit(rules: Sequence[Rule], failing: dict[str, Ints], size: int) -> measure.Bools:
+def _unfit(rules: Sequence[Rule], failing: dict[str, Ints], size: int) -> Bools:
     """Which rows failed a rule that keeps them from being stored."""
     unfit = np.zeros(size, dtype=bool)
     for rule in rules:
@@ -128,7 +131,7 @@ def _unfit(rules: Sequence[Rule], failing: dict[str, Ints], size: int) -> measur
 def _outcomes(
     rules: Sequence[Rule],
     failing: dict[str, Ints],
-    rows: measure.Rows,
+    rows: Rows,
     facts: dict[str, Floats],
     products: tuple[str, ...],
 ) -> list[Outcome]:
@@ -141,10 +144,15 @@ def _outcomes(
     ]  # fmt: skip
 
 
-def _failures(at: Ints, rows: measure.Rows, fact: Floats, products: tuple[str, ...]) -> tuple[Failure, ...]:
+def _failures(at: Ints, rows: Rows, fact: Floats, products: tuple[str, ...]) -> tuple[Failure, ...]:
     codes, first, counts = np.unique(rows.code[at], return_index=True, return_counts=True)
     return tuple(
-        Failure(product=products[code], count=int(count), start=int(rows.start[row]), found=float(fact[row]))
+        Failure(
+            product=products[code],
+            count=int(count),
+            start=int(rows.start[row]) if rows.start[row] >= 0 else None,
+            found=float(fact[row]),
+        )
         for code, row, count in zip(codes, at[first], counts, strict=True)
     )
 

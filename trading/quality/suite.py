@@ -31,13 +31,13 @@ from trading.quality.verdict import Rule
 ROWS_OUTSIDE = "candles.rows_outside"
 
 
-class RowsOutside(TableMetricProvider):
+class RowsOutside(TableMetricProvider):  # type: ignore[misc] # the library has no usable types
     """Positions of the rows whose fact lies outside its bounds; NaN means that the rule does not apply to the row."""
 
     metric_name = ROWS_OUTSIDE
     value_keys = ("fact", "least", "most")
 
-    @metric_value(engine=PandasExecutionEngine)
+    @metric_value(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
     def _pandas(
         cls,  # noqa: N805 - the library calls it as a class method
         execution_engine: PandasExecutionEngine,
@@ -56,7 +56,7 @@ class RowsOutside(TableMetricProvider):
         return np.flatnonzero(outside)
 
 
-class ExpectFactBetween(BatchExpectation):
+class ExpectFactBetween(BatchExpectation):  # type: ignore[misc]
     """Expects a fact of every row to lie between `least` and `most`, both included, either may be absent."""
 
     fact: str
@@ -94,8 +94,7 @@ class Suite:
         self.name = name
         self.rules = tuple(rules)
         expectations = [
-            ExpectFactBetween(fact=rule.fact, least=rule.least, most=rule.most, meta={"name": rule.name})
-            for rule in rules
+            ExpectFactBetween(fact=rule.fact, least=rule.least, most=rule.most, meta={"name": rule.name}) for rule in rules
         ]
         self.suite = gx.ExpectationSuite(name=name, expectations=expectations)
 
@@ -110,9 +109,7 @@ class Suite:
         for result in answer.results:
             name = result.expectation_config.meta["name"]
             if "rows" not in result.result:
-                raise KeelError(
-                    f"quality suite {self.name}, expectation {name}: not evaluated: {result.exception_info}"
-                )
+                raise KeelError(f"quality suite {self.name}, expectation {name}: not evaluated: {result.exception_info}")
             found[name] = result.result["rows"]
         missing = [rule.name for rule in self.rules if rule.name not in found]
         if missing:

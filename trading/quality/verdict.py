@@ -44,7 +44,7 @@ class QualityRules:
     """Relative change of a stored candle's volume that is a late trade and not a contradiction; the stored one stays."""
 
     def __post_init__(self) -> None:
-        if self.window < self.least_history or self.least_history < 2:  # noqa: PLR2004 - a median of one return says nothing
+        if self.window < self.least_history or self.least_history < 2:  # a median of one return says nothing
             found = f"window {self.window}, least_history {self.least_history}"
             raise ConfigurationError(f"quality rules: found {found}, expected 2 <= least_history <= window")
 
@@ -91,7 +91,8 @@ def course_rules(rules: QualityRules) -> tuple[Rule, ...]:
         Rule(name="jump", fact="jump", most=1, expected="a close within the allowed move, or confirmed by the next one"),
         Rule(name="wick", fact="wick", most=1, expected="a high and low near the closes"),
         Rule(name="gap", fact="gap", most=rules.gap_most, stored=True, expected=f"at most {rules.gap_most} missing in a row"),
-        Rule(name="flat", fact="flat_run", most=rules.flat_most, stored=True, expected=f"at most {rules.flat_most} unchanged in a row"),
+        Rule(name="flat", fact="flat_run", most=rules.flat_most, stored=True,
+             expected=f"at most {rules.flat_most} unchanged in a row"),
         Rule(name="volume_unit", fact="unit_shift", most=0, stored=True, expected="a volume in base units, as before"),
     )  # fmt: skip
 
@@ -114,7 +115,7 @@ class Failure:
     product: str
     count: int
     start: int | None
-    """Epoch seconds of the first failing candle; None where the whole product failed."""
+    """Epoch seconds of the first failing candle; None where it has none, or the whole product failed."""
     found: float
 
     def text(self) -> str:
@@ -177,22 +178,19 @@ class Verdict:
     def to_markdown(self) -> str:
         """The verdict as a Markdown section for people: one line per expectation, then the gated products."""
         passed = sum(outcome.passed for outcome in self.outcomes)
-        lines = [
+        head = (
             f"**Data quality** at {stamp(self.at)}, {self.interval} candles: {passed} of {len(self.outcomes)} expectations "
-            f"passed, {len(self.gated)} of {len(self.products)} products gated.",
-            "",
+            f"passed, {len(self.gated)} of {len(self.products)} products gated."
+        )
+        counts = (
             f"{self.fetched} rows fetched, {len(self.clean)} to store, {self.unfinished} unfinished and {self.merged} "
-            "repeated ones dropped.",
-            "", "| Expectation | Expected | Result |", "|---|---|---|",
-            *(f"| {outcome.name} | {outcome.expected} | {_result(outcome)} |" for outcome in self.outcomes),
-        ]  # fmt: skip
+            "repeated ones dropped."
+        )
+        lines = [head, "", counts, "", "| Expectation | Expected | Result |", "|---|---|---|"]
+        lines += [f"| {outcome.name} | {outcome.expected} | {_result(outcome)} |" for outcome in self.outcomes]
         if self.gated:
-            lines += [
-                "",
-                "| Gated product | Why |",
-                "|---|---|",
-                *(f"| {name} | {why} |" for name, why in self.gated.items()),
-            ]
+            lines += ["", "| Gated product | Why |", "|---|---|"]
+            lines += [f"| {name} | {why} |" for name, why in self.gated.items()]
         return "\n".join(lines) + "\n"
 
 
@@ -201,16 +199,13 @@ def gated_products(products: tuple[str, ...], outcomes: tuple[Outcome, ...]) -> 
     reasons: dict[str, list[str]] = {}
     for outcome in outcomes:
         for failure in outcome.failures if outcome.gates else ():
-            reasons.setdefault(failure.product, []).append(
-                f"{outcome.name}: {failure.text()}, expected {outcome.expected}"
-            )
+            reasons.setdefault(failure.product, []).append(f"{outcome.name}: {failure.text()}, expected {outcome.expected}")
     return {product: "; ".join(reasons[product]) for product in products if product in reasons}
 
 
 def _outcome_dict(outcome: Outcome) -> dict[str, Any]:
     failures = [
-        {"product": one.product, "count": one.count, "start": one.start, "found": f"{one.found:.6g}"}
-        for one in outcome.failures
+        {"product": one.product, "count": one.count, "start": one.start, "found": f"{one.found:.6g}"} for one in outcome.failures
     ]
     return {
         "name": outcome.name, "expected": outcome.expected, "gates": outcome.gates, "passed": outcome.passed,
@@ -223,5 +218,5 @@ def _result(outcome: Outcome) -> str:
         return "passed"
     word = "FAILED" if outcome.gates else "noted"
     names = ", ".join(failure.product for failure in outcome.failures[:5])
-    more = f" and {len(outcome.failures) - 5} more" if len(outcome.failures) > 5 else ""  # noqa: PLR2004 - five names fit a line
+    more = f" and {len(outcome.failures) - 5} more" if len(outcome.failures) > 5 else ""  # five names fit a line
     return f"{word}: {names}{more}"

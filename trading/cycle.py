@@ -17,21 +17,27 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import pandas as pd
-
 from trading import execution, settlement, strategies, summary
 from trading import reconcile as reconciling
 from trading.allocation import Proposal, allocate
-from trading.desk import Desk, breaker_change, day_start, open_books, staleness_seconds
+from trading.desk import (
+    Desk,
+    breaker_change,
+    day_start,
+    evaluation_row,
+    open_books,
+    see_market,
+    staleness_seconds,
+)
 from trading.errors import Fenced, LedgerUnavailable
-from trading.market import Candles, Market, interval_seconds, last_close
-from trading.money import derived_id, stamp
+from trading.market import Market, last_close
+from trading.money import stamp
 from trading.orders import slot_name
 from trading.portfolio import Portfolio
 from trading.quality import Verdict as QualityVerdict
 from trading.risk import Approved, Refused, validate
 from trading.risk import breaker as breakers
-from trading.store.journal import Change, Claim, request_row
+from trading.store.journal import Change, Claim
 
 LOCK_WAIT_SECONDS = 60.0
 """How long a run waits for another one of the same portfolio (a second plan, a hand order) before it gives up."""
@@ -146,45 +152,13 @@ def fetch_prices(desk: Desk, cycle: Cycle) -> None:
     """
     if not cycle.trades or cycle.slot_at is None:
         return
-    plan, end, length = desk.plan, cycle.slot_at, desk.history
-    stored = desk.candles.load(plan.products, plan.interval, end, length)
-    since = first_missing(stored, plan.products, interval_seconds(plan.interval), end, length)
-    fetched = desk.source.candles(since, plan.interval, end)
-    verdict = desk.gate.judge(fetched, stored, plan.products, plan.interval, end)
-    desk.candles.save(verdict.clean, plan.interval)
-    rows = pd.concat([stored, verdict.clean], ignore_index=True) if len(stored) else verdict.clean
-    candles = Candles.from_frame(rows, plan.interval, plan.products, end=end, length=length)
+    plan, end = desk.plan, cycle.slot_at
+    cycle.market, verdict = see_market(desk, end, cycle.market_at)
     cycle.quality = verdict
-    cycle.market = desk.market = Market(
-        at=cycle.market_at,
-        products=desk.exchange.products(plan.products),
-        candles=candles,
-        quotes=desk.source.quotes(plan.products, cycle.market_at),
-        gated=verdict.gated,
-    )
     change = Change()
     change.add("verdicts", book=desk.book, plan=plan.name, slot_at=end, passed=verdict.passed, body=verdict.to_dict())
     change.add("operations", book=desk.book, plan=plan.name, kind="fetch", ok=True, detail="")
     desk.journal.record("market", change)
-
-
-def first_missing(
-    stored: pd.DataFrame, products: tuple[str, ...], seconds: int, end: datetime, length: int
-) -> dict[str, int]:
-    """Product -> start of the first candle to fetch: after the newest stored one, or the whole window if it begins late.
-
-    A window that begins up to a tenth late counts as complete: a venue leaves out candles without trades.
-    """
-    begin = int(end.timestamp()) // seconds * seconds - length * seconds
-    since = dict.fromkeys(products, begin)
-    if stored.empty:
-        return since
-    bounds = stored.groupby("product", sort=False)["start"].agg(["min", "max"])
-    tolerated = begin + length // 10 * seconds
-    for product, oldest, newest in bounds.itertuples():
-        if oldest <= tolerated:
-            since[product] = int(newest) + seconds
-    return since
 
 
 def evaluate_signals(desk: Desk, cycle: Cycle) -> None:
@@ -209,19 +183,7 @@ def validate_orders(desk: Desk, cycle: Cycle) -> None:
     for judged in validate(plan, cycle.proposal.requests, market, portfolio, cycle.market_at):
         approved = isinstance(judged, Approved)
         (cycle.approved if approved else cycle.refused).append(judged)  # type: ignore[arg-type]
-        request = judged.request
-        change.add(
-            "evaluations",
-            id=derived_id("evaluation", desk.book, plan.name, slot, request.product, str(request.leg)),
-            book=desk.book,
-            plan=plan.name,
-            slot=slot,
-            product=request.product,
-            leg=request.leg,
-            approved=approved,
-            body={"request": request_row(request), **judged.evaluation.to_dict()},
-            plan_sha=plan.sha256,
-        )
+        change.add("evaluations", **evaluation_row(desk, slot, judged))
     if change:
         desk.journal.record("evaluate", change)
 

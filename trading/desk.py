@@ -17,15 +17,16 @@ import pandas as pd
 from trading import strategies
 from trading.exchange.port import Exchange
 from trading.ledger import Account, opening
-from trading.market import Market, MarketSource, Quote, interval_seconds
-from trading.money import dec, utc
+from trading.market import Candles, Market, MarketSource, Quote, interval_seconds
+from trading.money import dec, derived_id, utc
 from trading.orders import Mode, Owner
 from trading.plan import Plan
-from trading.quality import QualityGate
+from trading.quality import QualityGate, Verdict
+from trading.risk import Approved, Refused
 from trading.risk.breaker import BreakerRow, closed
 from trading.store.books import Books
 from trading.store.candles import CandleStore
-from trading.store.journal import Change, Journal
+from trading.store.journal import Change, Journal, request_row
 from trading.strategies import Strategy
 
 
@@ -165,3 +166,61 @@ def breaker_change(after: BreakerRow, before: BreakerRow | None, *, actor: str, 
 
 def staleness_seconds(plan: Plan) -> float:
     return float(plan.staleness_intervals) * interval_seconds(plan.interval)
+
+
+def see_market(desk: Desk, end: datetime, at: datetime) -> tuple[Market, Verdict]:
+    """What may be seen of the market at time `at`, with the candles that closed at or before `end`; the desk keeps it.
+
+    Fetches what is missing, lets the quality gate judge it and stores what passed. Raises MarketUnavailable when the
+    source cannot answer; nothing is stored then and a retry starts afresh.
+    """
+    plan, length = desk.plan, desk.history
+    stored = desk.candles.load(plan.products, plan.interval, end, length)
+    since = first_missing(stored, plan.products, interval_seconds(plan.interval), end, length)
+    fetched = desk.source.candles(since, plan.interval, end)
+    verdict = desk.gate.judge(fetched, stored, plan.products, plan.interval, end)
+    desk.candles.save(verdict.clean, plan.interval)
+    rows = pd.concat([stored, verdict.clean], ignore_index=True) if len(stored) else verdict.clean
+    desk.market = Market(
+        at=at,
+        products=desk.exchange.products(plan.products),
+        candles=Candles.from_frame(rows, plan.interval, plan.products, end=end, length=length),
+        quotes=desk.source.quotes(plan.products, at),
+        gated=verdict.gated,
+    )
+    return desk.market, verdict
+
+
+def first_missing(
+    stored: pd.DataFrame, products: tuple[str, ...], seconds: int, end: datetime, length: int
+) -> dict[str, int]:
+    """Product -> start of the first candle to fetch: after the newest stored one, or the whole window if it begins late.
+
+    A window that begins up to a tenth late counts as complete: a venue leaves out candles without trades.
+    """
+    begin = int(end.timestamp()) // seconds * seconds - length * seconds
+    since = dict.fromkeys(products, begin)
+    if stored.empty:
+        return since
+    bounds = stored.groupby("product", sort=False)["start"].agg(["min", "max"])
+    tolerated = begin + length // 10 * seconds
+    for product, oldest, newest in bounds.itertuples():
+        if oldest <= tolerated:
+            since[product] = int(newest) + seconds
+    return since
+
+
+def evaluation_row(desk: Desk, slot: str, judged: Approved | Refused) -> dict[str, object]:
+    """The row of a `Change` that stores how a request was judged; one slot, product and leg is judged once."""
+    request = judged.request
+    return {
+        "id": derived_id("evaluation", desk.book, desk.plan.name, slot, request.product, str(request.leg)),
+        "book": desk.book,
+        "plan": desk.plan.name,
+        "slot": slot,
+        "product": request.product,
+        "leg": request.leg,
+        "approved": isinstance(judged, Approved),
+        "body": {"request": request_row(request), **judged.evaluation.to_dict()},
+        "plan_sha": desk.plan.sha256,
+    }

@@ -162,9 +162,28 @@ class Books:
         )  # fmt: skip
         return {row["exchange_order_id"]: (row["quantity"], row["fees"]) for row in rows}
 
-    def next_hand_reference(self, book: str, plan: str) -> int:
-        query = "select count(distinct slot) from keel.intent where book = %s and plan = %s and slot like 'hand:%%'"
-        return 1 + int(self._one(query, book, plan))
+    def next_hand_reference(self, book: str) -> int:
+        """One more than the highest number that a hand order of the portfolio was asked under, refused ones included."""
+        query = """select coalesce(max(substring(slot from '^hand:([0-9]{1,9})$')::int), 0) from (
+                     select slot from keel.intent where book = %(book)s
+                     union all select slot from keel.evaluation where book = %(book)s) x"""
+        with translated():
+            row = self.connection.execute(query, {"book": book}).fetchone()
+        return 1 + int(str(row[0])) if row else 1
+
+    def slot_orders(self, book: str, slot: str) -> list[Order]:
+        """The orders of a slot, by leg."""
+        return [_order(row) for row in self._rows(f"{_ORDER} where i.book = %s and i.slot = %s order by i.leg", book, slot)]
+
+    def refusal(self, book: str, slot: str) -> dict[str, Any] | None:
+        """The stored evaluation of a slot that was refused, or None."""
+        query = "select product, body from keel.evaluation where book = %s and slot = %s and not approved order by leg limit 1"
+        rows = self._rows(query, book, slot)
+        return rows[0] if rows else None
+
+    def epoch(self, book: str) -> int:
+        """The fencing epoch that the portfolio is at."""
+        return int(self._one("select epoch from keel.portfolio where book = %s", book))
 
     # ---- of breakers and slots
 

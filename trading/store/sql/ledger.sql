@@ -425,6 +425,18 @@ create function keel.apply_portfolios(p jsonb) returns void language sql as $$
     as x (book text, mode text, name text, source text, cash_asset text, lot_method text)
 $$;
 
+-- A run without a slot (an order by hand) takes the portfolio over from the epoch that it saw.
+create function keel.apply_epochs(p jsonb) returns void language plpgsql as $$
+declare moved int;
+begin
+  update keel.portfolio f set epoch = x.epoch from jsonb_to_recordset(p) as x (book text, epoch bigint)
+  where f.book = x.book and f.epoch = x.epoch - 1;
+  get diagnostics moved = row_count;
+  if moved <> jsonb_array_length(p) then
+    raise exception 'a later run holds the portfolio' using errcode = 'KE021';
+  end if;
+end $$;
+
 create function keel.apply_evaluations(p jsonb) returns void language sql as $$
   insert into keel.evaluation (id, book, plan, slot, product, leg, approved, body, plan_sha)
   select * from jsonb_to_recordset(p) as x (id uuid, book text, plan text, slot text, product text, leg smallint,
@@ -631,6 +643,7 @@ declare
 begin
   if p ? 'configuration'   then perform keel.apply_configuration(p -> 'configuration'); end if;
   if p ? 'portfolios'      then perform keel.apply_portfolios(p -> 'portfolios'); end if;
+  if p ? 'epochs'          then perform keel.apply_epochs(p -> 'epochs'); end if;
   if p ? 'accounts'        then perform keel.apply_accounts(p -> 'accounts'); end if;
   if p ? 'evaluations'     then perform keel.apply_evaluations(p -> 'evaluations'); end if;
   if p ? 'intents'         then perform keel.apply_intents(p -> 'intents'); end if;

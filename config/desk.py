@@ -60,14 +60,22 @@ def open_desk(
         opened = opened.model_copy(update={"capital": capital})
     url = ledger_url(settings)
     ensure_schema(url)
-    connection = connect(url)
-    try:
+    with assembled(opened, mode=mode, source=open_source(source_name, settings, opened), url=url, author=author) as desk:
+        yield desk
+
+
+@contextmanager
+def assembled(
+    plan: Plan, *, source: MarketSource, url: str, mode: Mode = Mode.PAPER, author: Callable[[], Author] = default_author
+) -> Iterator[Desk]:
+    """The desk of a plan over a source and a ledger that are open already.
+
+    Raises ConfigurationError when the portfolio belongs to another source.
+    """
+    with connect(url) as connection, connect(url, "keel paper exchange") as venue:
         books = Books(connection)
-        source = open_source(source_name, settings, opened)
-        check_source(books, f"{mode}:{opened.portfolio}", source)
-        yield _desk(opened, mode, source, books, Journal(connection, author), url)
-    finally:
-        connection.close()
+        check_source(books, f"{mode}:{plan.portfolio}", source)
+        yield _desk(plan, mode, source, Journal(connection, author), books, PaperBooks(venue))
 
 
 def chosen_market(settings: Settings) -> str:
@@ -106,7 +114,7 @@ def check_source(books: Books, book: str, source: MarketSource) -> None:
         )
 
 
-def _desk(plan: Plan, mode: Mode, source: MarketSource, books: Books, journal: Journal, url: str) -> Desk:
+def _desk(plan: Plan, mode: Mode, source: MarketSource, journal: Journal, books: Books, venue: PaperBooks) -> Desk:
     desk = Desk(
         plan=plan,
         mode=mode,
@@ -122,7 +130,7 @@ def _desk(plan: Plan, mode: Mode, source: MarketSource, books: Books, journal: J
         fund=lambda *deposit: paper.deposit(*deposit),  # noqa: PLW0108 - made below, with the desk
     )
     paper = PaperExchange(
-        PaperBooks(connect(url, "keel paper exchange")),
+        venue,
         account=desk.book,
         quote_of=desk.quote,
         volume_of=desk.volume,

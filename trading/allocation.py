@@ -205,11 +205,12 @@ def _exit_quantity(move: _Move, position: Position, sizing: _Sizing) -> Decimal:
 def _slices(quantity: Decimal, move: _Move, plan: Plan) -> list[Decimal]:
     """Equal slices within the order limit and the venue's largest size: no small rest that could not be sold."""
     step = move.rules.base_increment
-    largest = floor_to(min(plan.limits.max_order_size_usd / move.quote.bid, move.rules.base_max_size), step)
+    price = ceil_to(move.quote.ask, move.rules.price_increment) if move.rules.post_only else move.quote.bid
+    largest = floor_to(min(plan.limits.max_order_size_usd / price, move.rules.base_max_size), step)
     if largest <= 0 or not _is_sellable(largest, move):
         # The limit is below what the venue takes: one order, and the check on its size says so.
         return [quantity]
-    count = int(-(-quantity // largest))
+    count = int(ceil_to(quantity / largest, ONE))
     if count > LEGS_MAX:
         return [largest] * LEGS_MAX
     each = floor_to(quantity / count, step)

@@ -137,9 +137,14 @@ def test_signals_out_of_range_or_shape_are_refused() -> None:
         ("math:pi", {}, ["'pi' is no class or function"]),
         ("os:getcwd", {}, ["gives a str, expected `lookback` and `signals`"]),
         ("crossover", {"fast": 50, "slow": 20}, ["strategy.parameters.fast: found 50, expected less than slow (20)"]),
-        ("crossover", {"fast": "x", "width": 1}, [
-            "strategy.parameters.fast: found 'x'", "strategy.parameters.width: found an unknown key, expected one of kind",
-        ]),
+        (
+            "crossover",
+            {"fast": "x", "width": 1},
+            [
+                "strategy.parameters.fast: found 'x'",
+                "strategy.parameters.width: found an unknown key, expected one of kind",
+            ],
+        ),
         ("donchian", {"entry": 5, "exit": 9}, ["strategy.parameters.exit: found 9, expected at most entry (5)"]),
         ("rsi", {"oversold": NAN}, ["strategy.parameters.oversold: found nan, expected a finite number"]),
         ("rsi", {"oversold": 70, "recovered": 30}, ["found 70, expected less than recovered (30)"]),
@@ -147,7 +152,7 @@ def test_signals_out_of_range_or_shape_are_refused() -> None:
         ("rebalance", {"weights": {"A-USD": 0.7, "B-USD": 0.7}}, ["weights: found a sum of 1.4, expected at most 1"]),
         (f"{__name__}:Contrarian", {"power": 2}, ["does not take them"]),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_choice_says_what_is_wrong(name: str, parameters: dict[str, Any], expected: Sequence[str]) -> None:
     with pytest.raises(ConfigurationError) as error:
         strategy(name, **parameters)

@@ -39,7 +39,7 @@ from trading.risk import Approved, Refused, validate
 from trading.risk import breaker as breakers
 from trading.store.journal import Change, Claim
 
-LOCK_WAIT_SECONDS = 60.0
+LOCK_WAIT_SECONDS = 45.0
 """How long a run waits for another one of the same portfolio (a second plan, a hand order) before it gives up."""
 
 

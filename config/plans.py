@@ -94,9 +94,7 @@ def _plan_path(name_or_path: str | Path, folder: Path) -> Path:
     path = Path(wanted) if is_path else folder / f"{wanted}.toml"
     if not path.is_file():
         known = ", ".join(plan_names(folder)) or "none"
-        raise ConfigurationError(
-            f"plan: found no file {_shown(path)}, expected one of the plans in {_shown(folder)}: {known}"
-        )
+        raise ConfigurationError(f"plan: found no file {_shown(path)}, expected one of the plans in {_shown(folder)}: {known}")
     return path
 
 
@@ -115,9 +113,7 @@ def _profiles() -> list[str]:
 
 def _overrides(environ: Mapping[str, str]) -> dict[str, str]:
     """Limit -> text from the environment; an empty variable counts as unset."""
-    return {
-        name: environ[variable] for variable, name in ENVIRONMENT_NAMES.items() if environ.get(variable, "").strip()
-    }
+    return {name: environ[variable] for variable, name in ENVIRONMENT_NAMES.items() if environ.get(variable, "").strip()}
 
 
 def _limits(profile: str, environ: Mapping[str, str], problems: list[str]) -> Limits | None:
@@ -159,7 +155,7 @@ def _foreign_quotes(raw: Mapping[str, Any]) -> Iterator[str]:
     """Products that are not quoted in the cash asset, in a file that need not be a valid plan."""
     cash, products = raw.get("cash_asset", Plan.model_fields["cash_asset"].default), raw.get("products")
     for product in products if isinstance(products, list) else ():
-        if isinstance(product, str) and not product.endswith(f"-{cash}"):
+        if isinstance(product, str) and "-" in product and not product.endswith(f"-{cash}"):
             yield f"products: found {product}, expected products quoted in the cash asset {cash}"
 
 
@@ -216,9 +212,7 @@ def _bounds(plan: Plan, set_here: Mapping[str, str]) -> Iterable[_Bound]:
             plan.capital,
             f"enough for one order of orders.min_notional {text(least)} at a share of {text(share)} of it",
         ),
-        _Bound(
-            least <= limits.max_order_size_usd, "orders.min_notional", least, f"at most {limit('max_order_size_usd')}"
-        ),
+        _Bound(least <= limits.max_order_size_usd, "orders.min_notional", least, f"at most {limit('max_order_size_usd')}"),
         _Bound(
             limits.max_order_size_usd <= limits.max_daily_volume_usd,
             "limits.max_daily_volume_usd",

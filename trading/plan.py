@@ -119,7 +119,7 @@ class Plan(Part):
     name: Name
     description: str = ""
     portfolio: Name = "main"
-    products: tuple[ProductId, ...] = Field(min_length=1)
+    products: tuple[ProductId, ...]
     interval: str = "1h"
     capital: PositiveMoney = Decimal(1000)
     cash_asset: str = "USD"
@@ -144,6 +144,8 @@ class Plan(Part):
     @classmethod
     def _unique_products(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         doubled = sorted({product for product in value if value.count(product) > 1})
+        if not value:
+            raise ValueError("expected at least one product")
         if doubled:
             raise ValueError(f"expected each product once, {', '.join(doubled)} is listed twice")
         return value
@@ -202,4 +204,5 @@ def _found(value: object) -> str:
 def _expectation(message: str) -> str:
     plain = message.removeprefix("Value error, ").removeprefix("expected ").removeprefix("Input should be ")
     plain = plain.replace("String should match pattern", "text that matches")
+    plain = plain.replace("valid tuple", "list")
     return plain[:1].lower() + plain[1:]

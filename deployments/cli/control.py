@@ -1,0 +1,157 @@
+"""Control by a person: the breaker, and the breaks that reconciliation found. Each act has an actor and a reason."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from deployments.cli.console import (
+    Json,
+    ModeChoice,
+    Plan,
+    Portfolio,
+    as_rows,
+    fail,
+    ledger,
+    print_json,
+    print_table,
+    reports,
+    scope,
+)
+from deployments.cli.trade import Mode, desk_of
+
+breaker = typer.Typer(name="breaker", help="The circuit breaker: show, trip, resume.", no_args_is_help=True)
+breaks = typer.Typer(name="breaks", help="What reconciliation found: list, show, resolve.", no_args_is_help=True)
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; stored for ever.")]
+LEVELS = ("reduce_only", "no_new", "cancel")
+
+
+@breaker.command("show")
+def show_breaker(as_json: Json = False) -> None:
+    """Every breaker as it stands; a scope without a row is open."""
+    with reports() as readings:
+        rows = as_rows(readings.breakers())
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("scope", "state", "level", "generation", "reason", "at", "resumable_at", "test_until")
+    print_table("Breaker", rows, columns, "No breaker rows: nothing may trade before a plan is opened (`keel trade`).")
+
+
+@breaker.command("trip")
+def trip_breaker(
+    reason: Reason,
+    scope_name: Annotated[str, typer.Option("--scope", help="As `keel breaker show` names it.")] = "global",
+    level: Annotated[str, typer.Option("--level", help="reduce_only, no_new or cancel.")] = "no_new",
+    plan: Plan = "default",
+    mode: Mode = "paper",
+    as_json: Json = False,
+) -> None:
+    """Open a breaker now. Only a person's resume leads out."""
+    from trading.hand import trip
+    from trading.risk import Level
+
+    if level not in LEVELS:
+        raise typer.BadParameter(f"found {level!r}, expected one of {', '.join(LEVELS)}", param_hint="--level")
+    with desk_of(plan, mode) as desk:
+        row = trip(desk, scope_name, Level(level), said(reason))
+    if as_json:
+        print_json(row)
+    else:
+        print(f"{row.scope} is open at {row.level}: {row.reason}")
+
+
+@breaker.command("resume")
+def resume_breaker(
+    reason: Reason,
+    scopes: Annotated[list[str] | None, typer.Option("--scope", help="One scope; by default all open ones of the plan.")] = None,
+    plan: Plan = "default",
+    mode: Mode = "paper",
+    as_json: Json = False,
+) -> None:
+    """Lead out of an open breaker into its test period: after the cool-down, with a clean reconciliation."""
+    from trading.hand import resume
+    from trading.risk import NotResumed
+
+    with desk_of(plan, mode) as desk:
+        found = resume(desk, scopes, said(reason))
+    if as_json:
+        print_json([row._asdict() if isinstance(row, NotResumed) else row for row in found])
+    refused = [row for row in found if isinstance(row, NotResumed)]
+    if not as_json:
+        for row in found:
+            if not isinstance(row, NotResumed):
+                print(f"{row.scope} is half-open until {row.test_until}: {row.reason}")
+    if refused:
+        raise fail(refused[0].code, "; ".join(row.message for row in refused))
+    if not found:
+        print("No breaker of this plan is open." if not as_json else "", end="" if as_json else "\n")
+
+
+@breaks.command("list")
+def list_breaks(
+    mode: ModeChoice = None,
+    portfolio: Portfolio = None,
+    every: Annotated[bool, typer.Option("--all", help="Resolved ones as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The breaks that are open; each freezes its asset."""
+    with reports() as readings:
+        rows = as_rows(readings.breaks(scope(mode, portfolio, None), open_only=not every))
+    for row in rows:
+        row["resolved"] = row["resolved_at"] is not None
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("id", "book", "class", "severity", "subject", "ours", "theirs", "opened_at", "resolved_at", "resolution")
+    print_table("Breaks", rows, columns, "No breaks." if every else "No open breaks.")
+
+
+@breaks.command("show")
+def show_break(name: Annotated[str, typer.Argument(help="Id of the break, or how it begins.")], as_json: Json = False) -> None:
+    """One break with everything that is known about it."""
+    row = _one_break(name)
+    if as_json:
+        print_json(row)
+        return
+    for key, value in row.items():
+        print(f"{key.replace('_', ' '):12} {'–' if value is None else value}")
+
+
+@breaks.command("resolve")
+def resolve_break(
+    name: Annotated[str, typer.Argument(help="Id of the break, or how it begins.")], reason: Reason, as_json: Json = False
+) -> None:
+    """Close a break by a person's word, which unfreezes its asset. If the difference is still there, it opens again."""
+    from config.desk import default_author
+    from trading.store.database import connect
+    from trading.store.journal import Change, Journal
+
+    row = _one_break(name)
+    if row["resolved_at"] is not None:
+        raise fail("resolved", f"break {row['id']} was resolved by {row['resolved_by']}: {row['resolution']}")
+    change = Change()
+    change.add("resolutions", id=row["id"], resolution=said(reason), resolved_by=default_author().actor)
+    with connect(ledger()) as connection:
+        Journal(connection, default_author).record("break.resolve", change)
+    show_break(row["id"], as_json)
+
+
+def _one_break(name: str) -> dict[str, Any]:
+    from trading.errors import ConfigurationError
+    from trading.store.reports import Scope
+
+    with reports() as readings:
+        rows = [row for row in as_rows(readings.breaks(Scope())) if row["id"].startswith(name.lower())]
+    if len(rows) != 1 or not name:
+        raise ConfigurationError(f"break {name}: found {len(rows)}, expected the id of one break (`keel breaks list --all`)")
+    return rows[0]
+
+
+def said(reason: str) -> str:
+    """A reason that says something."""
+    if not reason.strip():
+        raise typer.BadParameter("found nothing, expected why", param_hint="--reason")
+    return reason.strip()

@@ -252,12 +252,24 @@ def test_an_ordinary_exit_is_not_held_up_by_what_bars_entries() -> None:
     assert failed(judged(sell(quantity="0.0021"), held=portfolio("0", position(quantity="0.01")))) == ["order_size_max"]
 
 
-def test_two_orders_cannot_overdraw_together() -> None:
-    # Each needs 50 USD * 1.0005 * 1.012 = 50.6253.
-    answers = validate(plan(), [buy(), buy("ETH-USD", "0.025")], market(), portfolio("1000", cash_held=Decimal(900)), NOON)
-    assert [failed(answer) for answer in answers] == [[], ["balance"]]
-    answers = validate(plan(), [buy(), buy("ETH-USD", "0.025")], market(), portfolio("1000", cash_held=Decimal("898.7494")), NOON)
-    assert [failed(answer) for answer in answers] == [[], []]
+@pytest.mark.parametrize(("held_back", "second"), [("898.7494", []), ("898.7495", ["balance"])])
+def test_two_orders_cannot_overdraw_together(held_back: str, second: list[str]) -> None:
+    """Each needs 50 USD * 1.0005 * 1.012 = 50.6253; 101.2506 is enough for both, and not a cent less."""
+    cash = portfolio("1000", cash_held=Decimal(held_back))
+    answers = validate(plan(), [buy(), buy("ETH-USD", "0.025")], market(), cash, NOON)
+    assert [failed(answer) for answer in answers] == [[], second]
+
+
+def test_two_orders_cannot_exceed_equity_together() -> None:
+    nearly = portfolio("1000", working={"ETH-USD": Decimal(900)})
+    answers = validate(plan(), [buy(), buy(leg=1), buy(quantity="0.0001", leg=2)], market(), nearly, NOON)
+    assert [failed(answer) for answer in answers] == [[], [], ["leverage"]]
+
+
+def test_orders_of_one_product_open_one_position() -> None:
+    two = plan(limits={"max_open_positions": 2})
+    answers = validate(two, [buy(), buy(leg=1), buy(leg=2), buy("ETH-USD", "0.01")], market(), portfolio(), NOON)
+    assert [failed(answer) for answer in answers] == [[], [], [], []]
 
 
 def test_each_approval_moves_volume_position_and_count_on() -> None:

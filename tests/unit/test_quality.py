@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from trading.errors import ConfigurationError, KeelError
 from trading.market import COLUMNS, Candles
 from trading.quality import QualityGate, QualityRules, Verdict
 from trading.quality.suite import Suite
-from trading.quality.verdict import Rule
+from trading.quality.verdict import Rule, course_rules, coverage_rules, shape_rules
 
 HOUR = 3600
 NEWEST = int(SLOT.timestamp()) - HOUR
@@ -336,6 +337,20 @@ def test_a_long_history_does_not_hide_that_one_product_is_behind() -> None:
 # --- the verdict itself
 
 
+def test_the_document_lists_the_expectations_as_they_are() -> None:
+    rules = QualityRules()
+    written = (Path(__file__).parents[2] / "docs" / "data-quality.md").read_text(encoding="utf-8")
+    lines = written.split("<!-- expectations: begin -->")[1].split("<!-- expectations: end -->")[0].strip().splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    every = (*shape_rules(), *course_rules(rules), *coverage_rules(rules))
+    assert [row[:2] for row in cells] == [[rule.name, rule.expected] for rule in every]
+    fate = {row[0]: row[2] for row in cells}
+    for rule in (*shape_rules(), *course_rules(rules)):
+        assert ("is stored" in fate[rule.name]) is rule.stored, rule.name
+    for rule in every:
+        assert ("gates nothing" not in fate[rule.name]) is rule.gates, rule.name
+
+
 def test_the_verdict_can_be_stored_and_read() -> None:
     verdict = judge(scale(market(), at(market(), 5), 1.4))
     told = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
@@ -378,6 +393,14 @@ def test_a_fetch_of_a_thousand_products_is_one_verdict() -> None:
     verdict = GATE.judge(scale(frame, at(frame, 0, "P7-USD"), 3), None, ids, "1h", SLOT)
     assert list(verdict.gated) == ["P7-USD"]
     assert len(verdict.clean) == 29_999
+
+
+def test_an_open_that_no_later_close_supports_is_caught_in_a_first_candle_too() -> None:
+    """As in a recorded file: the first trade at 600,000, the rest of its hour at 175."""
+    first = rows("175", product=ETH).assign(open=600_000.0, high=600_000.0)
+    verdict = judge(pd.concat([rows("100"), first]))
+    assert verdict.outcome("wick").failures[0].product == ETH
+    assert list(verdict.clean["product"]) == [BTC]
 
 
 def test_one_candle_of_a_new_product_is_judged_without_history() -> None:

@@ -17,8 +17,8 @@ MAD_TO_DEVIATION = 1.4826
 # Rows whose trailing windows are gathered at once: bounds memory to a few MiB.
 _BLOCK = 4096
 # A volume is in the wrong unit when it is at least this far from usual and the price brings it this much nearer.
-_UNIT_FACTOR = 100.0
-_UNIT_NEARER = 0.15
+_UNIT_FACTOR = 200.0
+_UNIT_NEARER = 0.25
 
 
 def revisions(rows: Rows, stored: Rows, volume_most: float) -> tuple[Bools, Floats]:
@@ -151,7 +151,7 @@ def _wicks(line: Rows, first: Bools, place: Ints, allowed: Floats, rules: Qualit
     """How far high and low reach beyond both closes, in units of `wick_times` the allowed move (at most e to the 1)."""
     values = line.ohlcv[place]
     before = line.ohlcv[np.maximum(place - 1, 0), 3]
-    before = np.where(first[place], values[:, 0], before)
+    before = np.where(first[place], values[:, 3], before)  # a first candle has only its own close, its open may be the lie
     above = np.log(values[:, 1] / np.maximum(before, values[:, 3]))
     below = np.log(np.minimum(before, values[:, 3]) / values[:, 2])
     most = np.minimum(rules.wick_times * allowed, 1.0)
@@ -159,20 +159,22 @@ def _wicks(line: Rows, first: Bools, place: Ints, allowed: Floats, rules: Qualit
 
 
 def _flat_runs(line: Rows, first: Bools) -> Floats:
-    """How many candles up to this one repeat the last close: open = high = low = close, and nothing (new) traded."""
+    """How many candles up to this one stand still: one price and nothing traded, or an exact copy of the one before."""
     values = line.ohlcv
     before = np.roll(values, 1, axis=0)
-    still = (values[:, :4] == before[:, 3:4]).all(axis=1) & ((values[:, 4] == 0) | (values[:, 4] == before[:, 4])) & ~first
+    one_price = (values[:, :4] == values[:, 3:4]).all(axis=1)
+    copied = (values[:, 3:] == before[:, 3:]).all(axis=1)
+    still = one_price & ((values[:, 4] == 0) | copied) & ~first
     index = np.arange(len(line))
     last_change = np.maximum.accumulate(np.where(still, -1, index)) if len(line) else index
     return (index - last_change).astype(np.float64)
 
 
 def _unit_shifts(line: Rows, begins: Ints, place: Ints, rules: QualityRules) -> Floats:
-    """1 where volumes are 100 times off what is usual and become usual when multiplied or divided by the price.
+    """1 where volumes are 200 times off what is usual and become usual when multiplied or divided by the price.
 
     The middle one of the last three volumes decides, because one thin or busy candle is noise. A product whose price is
-    near 1 shows nothing, and neither does a source that was in the wrong unit from its first candle.
+    below about 200 shows nothing, and neither does a source that was in the wrong unit from its first candle.
     """
     with np.errstate(divide="ignore"):
         volume = np.where(line.ohlcv[:, 4] > 0, np.log(line.ohlcv[:, 4]), np.nan)

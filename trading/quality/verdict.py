@@ -30,14 +30,14 @@ class QualityRules:
     """... but a move below this always passes ..."""
     jump_most: float = 0.5
     """... and one above it never does."""
-    wick_times: float = 4.0
+    wick_times: float = 3.0
     """A high or low may reach this often the allowed move beyond the closes, though never further than e to the 1."""
     gap_most: int = 3
     """Candles that may be missing in a row; a venue leaves out a candle in which nothing traded."""
     missing_share_most: float = 0.05
     """Share of the trailing window that may be missing."""
     flat_most: int = 4
-    """Candles in a row that may repeat the last close without a trade."""
+    """Candles in a row that may show one price and no trade."""
     behind_most: int = 0
     """Candles by which the newest one may lag behind the last close."""
     volume_revision_most: float = 0.01
@@ -92,7 +92,7 @@ def course_rules(rules: QualityRules) -> tuple[Rule, ...]:
         Rule(name="wick", fact="wick", most=1, expected="a high and low near the closes"),
         Rule(name="gap", fact="gap", most=rules.gap_most, stored=True, expected=f"at most {rules.gap_most} missing in a row"),
         Rule(name="flat", fact="flat_run", most=rules.flat_most, stored=True,
-             expected=f"at most {rules.flat_most} unchanged in a row"),
+             expected=f"at most {rules.flat_most} standing still in a row"),
         Rule(name="volume_unit", fact="unit_shift", most=0, stored=True, expected="a volume in base units, as before"),
     )  # fmt: skip
 

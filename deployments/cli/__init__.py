@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from deployments.cli import books, stack
+from deployments.cli import bench, books, control, explain, stack, trade, verify
 
 app = typer.Typer(
     name="keel",
@@ -24,6 +24,13 @@ app.command(rich_help_panel="Stack")(stack.down)
 app.command(rich_help_panel="Stack")(stack.status)
 for command in (books.orders, books.fills, books.positions, books.pnl, books.equity):
     app.command(rich_help_panel="Books")(command)
+app.command(rich_help_panel="Books")(explain.explain)
+app.command(rich_help_panel="Books")(verify.verify)
+for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):
+    app.command(rich_help_panel="Trading without Prefect")(command)
+app.add_typer(control.breaker, rich_help_panel="Control")
+app.add_typer(control.breaks, rich_help_panel="Control")
+app.command(rich_help_panel="Measure", context_settings=bench.SETTINGS)(bench.bench)
 
 
 def main() -> None:

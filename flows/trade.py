@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
@@ -11,11 +13,12 @@ from flows.parameters import PlanParameters
 from tasks import cycle as step
 from tasks.publishing import outcome, publish
 from tasks.runtime import author, run_name, scheduled_at
-from trading.cycle import concluded
+from trading.cycle import Cycle, concluded
+from trading.desk import Desk
 from trading.orders import Mode
 
 
-def _name() -> State[str]:
+def _name() -> str:
     return run_name(flow_run.parameters["params"].plan)
 
 
@@ -27,14 +30,19 @@ def trade(params: PlanParameters) -> State[str]:
     that was traded already, or that is stale, trades nothing and says so.
     """
     with open_desk(params.plan, mode=Mode.PAPER, author=author) as desk:
-        cycle = step.claim_slot(desk, scheduled_at())
-        with concluded(desk, cycle):
-            step.settle_orders(desk, cycle)
-            step.fetch_prices(desk, cycle)
-            step.evaluate_signals(desk, cycle)
-            step.validate_orders(desk, cycle)
-            step.check_breaker(desk, cycle)
-            step.execute(desk, cycle)
-            step.reconcile(desk, cycle)
-            publish(desk, cycle)
-        return outcome(cycle)
+        return outcome(cycle_as_tasks(desk, scheduled_at()))
+
+
+def cycle_as_tasks(desk: Desk, due: datetime) -> Cycle:
+    """The steps of `trading.cycle.run`, each as a task."""
+    cycle = step.claim_slot(desk, due)
+    with concluded(desk, cycle):
+        step.settle_orders(desk, cycle)
+        step.fetch_prices(desk, cycle)
+        step.evaluate_signals(desk, cycle)
+        step.validate_orders(desk, cycle)
+        step.check_breaker(desk, cycle)
+        step.execute(desk, cycle)
+        step.reconcile(desk, cycle)
+        publish(desk, cycle)
+    return cycle

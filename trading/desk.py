@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pandas as pd
@@ -18,7 +18,7 @@ from trading import strategies
 from trading.exchange.port import Exchange
 from trading.ledger import Account, opening
 from trading.market import Candles, Market, MarketSource, Quote, interval_seconds
-from trading.money import dec, derived_id, utc
+from trading.money import ZERO, dec, derived_id, utc
 from trading.orders import Mode, Owner
 from trading.plan import Plan
 from trading.quality import QualityGate, Verdict
@@ -138,6 +138,9 @@ def open_books(desk: Desk) -> bool:
                    cash_asset=plan.cash_asset, lot_method="fifo")  # fmt: skip
     if is_new:
         change.transaction(opening(book, plan.name, plan.cash_asset, plan.capital, desk.market_now()))
+        # The first mark, just before the first slot: losses and drawdown are measured from it.
+        change.add("equity", book=book, plan=plan.name, at=desk.market_now() - timedelta(seconds=1), equity=plan.capital,
+                   cash=plan.capital, unrealised=ZERO, realised=ZERO, fees=ZERO)  # fmt: skip
     for row in missing_breakers(desk):  # a plan that gained a product gains its row
         change.add("breakers", **breaker_change(row, None, actor="opening"))
     if is_new:

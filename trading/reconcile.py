@@ -7,18 +7,18 @@ settling once more, finds it again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from trading.desk import Desk
-from trading.money import ZERO, derived_id, text
+from trading.money import ZERO, derived_id, stamp, text
 from trading.orders import UNKNOWN_STATES
-from trading.settlement import Settled, settle
+from trading.settlement import SCAN_OVERLAP, Settled, settle
 from trading.store.journal import Change
 
 LOOK_BACK = timedelta(days=2)
-"""Orders younger than this are compared one by one on every pass; balances compare everything that ever happened."""
+"""How far back the daily pass compares orders one by one. Balances compare everything that ever happened, every time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,25 +74,32 @@ class _Look:
     differences: tuple[Difference, ...]
 
 
-def reconcile(desk: Desk) -> Reconciliation:
+def reconcile(desk: Desk, look_back: timedelta | None = None) -> Reconciliation:
     """Settles what is live, compares, and writes the result. Safe to run at any time, any number of times.
 
-    Raises Unanswered when the exchange cannot be asked.
+    Orders are compared one by one from `look_back` before now on; by default from the last clean pass on (a little
+    earlier, for late fills). Raises Unanswered when the exchange cannot be asked.
     """
+    since = desk.market_now() - look_back if look_back is not None else _since_last_clean(desk)
     settled = settle(desk)
-    look = _look(desk)
+    look = _look(desk, since)
     if look.differences:
         again = settle(desk)
         settled.fills += again.fills
-        second = _look(desk)
+        second = _look(desk, since)
         persistent = {(difference.kind, difference.subject) for difference in second.differences}
         kept = tuple(found for found in look.differences if (found.kind, found.subject) in persistent)
         look = _Look(second.orders, second.fills, second.balances, kept)
     return _write(desk, look, settled)
 
 
-def _look(desk: Desk) -> _Look:
-    since = desk.market_now() - LOOK_BACK
+def _since_last_clean(desk: Desk) -> datetime:
+    now = desk.market_now()
+    clean_at = desk.books.last_clean_at(desk.book)
+    return now - LOOK_BACK if clean_at is None else min(now, clean_at) - SCAN_OVERLAP
+
+
+def _look(desk: Desk, since: datetime) -> _Look:
     theirs = desk.exchange.orders(since)
     ours = desk.books.fill_totals(desk.book, since)
     differences: list[Difference] = []
@@ -140,6 +147,7 @@ def _write(desk: Desk, look: _Look, settled: Settled) -> Reconciliation:
         open_breaks=len(still_open),
         late_fills=len(settled.fills),
     )
-    change.add("reconciliations", book=desk.book, clean=result.clean, body=result.to_dict())
+    body = result.to_dict() | {"market_at": stamp(desk.market_now())}
+    change.add("reconciliations", book=desk.book, clean=result.clean, body=body)
     desk.journal.record("reconcile", change)
     return result

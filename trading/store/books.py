@@ -12,7 +12,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from trading.ledger import Lot, Lots
-from trading.money import ZERO
+from trading.money import ZERO, parse_stamp
 from trading.orders import Fill, Intent, Mode, Order, OrderType, Owner, Request, Side, State, TimeInForce
 from trading.portfolio import Portfolio, Position
 from trading.risk.breaker import BreakerRow, BreakerState, Level
@@ -213,6 +213,12 @@ class Books:
 
     def open_breaks(self, book: str) -> list[dict[str, Any]]:
         return self._rows("select * from keel.recon_break where book = %s and resolved_at is null order by opened_at", book)
+
+    def last_clean_at(self, book: str) -> datetime | None:
+        """Market time of the newest clean reconciliation."""
+        query = "select body ->> 'market_at' from keel.reconciliation where book = %s and clean order by at desc limit 1"
+        found = self._one(query, book)
+        return None if found is None else parse_stamp(str(found))
 
     def last_reconciliation_clean(self, book: str) -> bool:
         """True if the newest reconciliation found no difference; False without one."""

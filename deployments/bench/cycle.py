@@ -1,0 +1,184 @@
+"""`keel bench cycle`: what a trade cycle costs beside the same I/O written by hand, and under Prefect beside empty tasks.
+
+ours    a whole cycle for N products, of which all N are traded: gate, ledger, chain, reconciliation and all
+floor   one bulk price call, N order calls, N one-row commits, at the same venue over the same kind of connection; with
+        Prefect also a flow of as many empty tasks
+
+Both are warm: imports are done, connections are open, candles of the past are stored.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from config.postgres import EmbeddedPostgres, find_binaries
+from deployments.bench import venue
+from trading import cycle as cycles
+from trading.desk import Desk
+from trading.market import Candles, Floats
+from trading.orders import Mode
+from trading.plan import Limits, Plan
+from trading.quality import QualityGate
+from trading.store.books import Books
+from trading.store.candles import CandleStore
+from trading.store.database import Connection, connect, migrate
+from trading.store.journal import Author, Journal
+
+FIRST_SLOT = datetime(2026, 1, 5, tzinfo=UTC)
+TASKS = 9
+"""Steps of a cycle, each a task under Prefect."""
+
+
+class EveryOther:
+    """A strategy that wants every product at one slot and none at the next, so that each cycle trades all of them."""
+
+    lookback = 2
+
+    def signals(self, candles: Candles) -> Floats:
+        import numpy as np
+
+        wanted = int(candles.starts[-1]) // 3600 % 2
+        return np.full(candles.close.shape, float(wanted))
+
+
+def bench_plan(count: int) -> Plan:
+    """Bounds wide enough that every product is traded at every slot: what is measured are the checks, not refusals."""
+    wide = Decimal(10) ** 12
+    limits = Limits(
+        max_order_size_usd=wide, max_daily_volume_usd=wide, max_open_positions=10**6, max_daily_loss_usd=wide,
+        max_position_size=Decimal(1), max_portfolio_volatility=Decimal(100),
+    )  # fmt: skip
+    return Plan.model_validate({
+        "name": "bench", "portfolio": "bench", "products": tuple(f"P{number}-USD" for number in range(count)),
+        "capital": Decimal(1000) * count, "limits": limits, "strategy": {"name": "bench"},
+        "allocation": {"weight": Decimal("0.5") / count, "no_trade_band": Decimal("0.0001") / count},
+        "costs": {"taker_fee": "0.001", "maker_fee": "0.001"},
+        "breaker": {"max_open_positions": 10**6, "max_volatility": 100, "max_drawdown": 1, "max_daily_loss": 1},
+    })  # fmt: skip
+
+
+@contextmanager
+def bench_desk(url: str, client: venue.Client, count: int) -> Iterator[Desk]:
+    plan = bench_plan(count)
+    prices = venue.Prices(client, count, FIRST_SLOT)
+    with connect(url) as connection:
+        yield Desk(
+            plan=plan, mode=Mode.PAPER, strategy=EveryOther(), source=prices, exchange=venue.Venue(client, prices),
+            journal=Journal(connection, lambda: Author("bench")), books=Books(connection),
+            candles=CandleStore(connection, prices.name), gate=QualityGate(), wall=lambda: datetime.now(UTC),
+            monotonic=time.monotonic,
+            fund=lambda asset, amount, _: client.post("/deposit", f'{{"asset": "{asset}", "amount": "{amount}"}}'),
+        )  # fmt: skip
+
+
+def floor(client: venue.Client, connection: Connection, count: int, slot: datetime) -> None:
+    """The same I/O by hand: one price call, and for each product one order call and one committed row."""
+    newest = client.get("/prices", start=int(slot.timestamp()) - 3600, products=count)
+    for row in newest:
+        body = (
+            f'{{"client_order_id": "{slot:%s}-{row[0]}", "product": "{row[0]}", "side": "buy", "type": "market", '
+            f'"quantity": "0.5", "limit_price": null}}'
+        )
+        reply = client.post("/orders", body)
+        connection.execute(
+            "insert into bare (product, side, quantity, reply) values (%s, %s, %s, %s)",
+            (row[0], "buy", Decimal("0.5"), reply["exchange_order_id"]),
+        )
+
+
+def timed(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def run(products: int = 10, *, bare: bool = False, rounds: int = 7) -> dict[str, Any]:
+    """Seconds of ours and of the floor (medians over rounds in turn) and their ratio, ours ÷ floor."""
+    with ExitStack() as stack:
+        if not bare:
+            stack.enter_context(prefect_server())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = EmbeddedPostgres(folder / "postgres", find_binaries(None), os.environ.get("KEEL_PG_USER"))
+        server.start()
+        stack.callback(server.stop)
+        server.create_database("bench")
+        url = server.url("bench")
+        migrate(url)
+        ours_address, floor_address = (stack.enter_context(venue.running()) for _ in range(2))
+        desk = stack.enter_context(bench_desk(url, venue.Client(*ours_address), products))
+        connection = stack.enter_context(connect(url))
+        connection.execute("create table bare (id bigserial primary key, product text, side text, quantity numeric, reply text)")
+        by_hand = venue.Client(*floor_address)
+        ours: list[float] = []
+        floors: list[float] = []
+        for number in range(rounds + 2):
+            slot = FIRST_SLOT + timedelta(hours=number)
+            desk.source.at = slot  # type: ignore[attr-defined]  # the bench's own clock
+            floor_seconds = timed(lambda: floor(by_hand, connection, products, slot))  # noqa: B023 - called at once
+            if bare:
+                ours_seconds = timed(lambda: cycles.run(desk, slot))  # noqa: B023 - called at once
+            else:
+                ours_seconds = _inside_a_flow(desk, slot)
+                floor_seconds += _empty_flow()
+            if number >= 2:  # the first two rounds store the past, prepare statements and fill caches
+                ours.append(ours_seconds)
+                floors.append(floor_seconds)
+            _check(desk, products, number + 1)
+    middle, least = statistics.median(ours), statistics.median(floors)
+    return {
+        "name": f"cycle{' --bare' if bare else ''} --products {products}",
+        "ours": middle, "floor": least, "ratio": middle / least, "unit": "seconds", "runs": rounds,
+    }  # fmt: skip
+
+
+def _check(desk: Desk, products: int, cycles_run: int) -> None:
+    """A bench that trades nothing measures nothing."""
+    row = desk.books.connection.execute("select count(*) from keel.fill").fetchone()
+    if row != (products * cycles_run,):
+        raise RuntimeError(f"the bench traded {row} times in {cycles_run} cycles of {products} products")
+
+
+# --------------------------------------------------------------------------------------------------- under Prefect
+
+
+@contextmanager
+def prefect_server() -> Iterator[None]:
+    """A real Prefect server of the local stack's settings, for this process, until the end of the block."""
+    from deployments.stack import temporary_server
+
+    with tempfile.TemporaryDirectory() as home, temporary_server(Path(home)):
+        yield
+
+
+def _inside_a_flow(desk: Desk, slot: datetime) -> float:
+    from prefect import flow
+
+    from flows.trade import cycle_as_tasks
+
+    @flow(name="bench", persist_result=False)
+    def body() -> float:
+        return timed(lambda: cycle_as_tasks(desk, slot))
+
+    return body()
+
+
+def _empty_flow() -> float:
+    from prefect import flow, task
+    from prefect.cache_policies import NO_CACHE
+
+    nothing = task(lambda: None, name="nothing", cache_policy=NO_CACHE, persist_result=False)
+
+    @flow(name="bench-empty", persist_result=False)
+    def body() -> float:
+        return timed(lambda: [nothing() for _ in range(TASKS)])
+
+    return body()

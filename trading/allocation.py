@@ -8,14 +8,13 @@ be exited again is not made. Everything that was cut says so (`Clip`). Same inpu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
-from functools import partial
 from typing import NamedTuple
 
-from trading.market import Market, Product, Quote, interval_seconds
+from trading.market import Candles, Market, Product, Quote, interval_seconds
 from trading.money import ONE, ZERO, ceil_to, dec, floor_to, text
 from trading.orders import OrderType, Request, Side, TimeInForce
 from trading.plan import Plan, order_price
@@ -24,8 +23,6 @@ from trading.strategies import Strategy, explain
 
 LEGS_MAX = 20  # slices of one exit in one slot: a larger holding is sold over several slots
 SMALLEST_QUANTITY = Decimal("1e-18")
-
-Explain = Callable[[str], str]
 
 
 class Clip(NamedTuple):
@@ -71,7 +68,6 @@ class _Sizing:
     portfolio: Portfolio
     equity: Decimal | None
     size_factor: Decimal
-    explain: Explain | None
     clips: list[Clip] = field(default_factory=list)
 
     def clip(self, code: str, product: str, observed: str, limit: str) -> None:
@@ -116,16 +112,16 @@ def allocate(
     exits are made.
     """
     equity = portfolio.equity(market.quotes)
-    words = None if strategy is None else partial(explain, strategy, market.candles)
-    sizing = _Sizing(
-        plan=plan, market=market, portfolio=portfolio, equity=equity, size_factor=size_factor, explain=words
-    )
+    sizing = _Sizing(plan=plan, market=market, portfolio=portfolio, equity=equity, size_factor=size_factor)
     opinions = {id_: float(signals[id_]) for id_ in plan.products if id_ in signals and not math.isnan(signals[id_])}
     targets = {id_: plan.allocation.weight * dec(min(max(signal, 0.0), 1.0)) for id_, signal in opinions.items()}
     moves = [move for id_, target in targets.items() if (move := _move(id_, opinions[id_], target, sizing)) is not None]
     exits = [request for move in moves if _is_exit(move, plan) for request in _exit(move, sizing)]
     entries = sorted((move for move in moves if _is_entry(move, plan)), key=lambda move: -move.signal)
-    return Proposal(requests=(*exits, *_entries(entries, exits, sizing)), clips=tuple(sizing.clips), targets=targets)
+    requests = [*exits, *_entries(entries, exits, sizing)]
+    if strategy is not None:
+        requests = _explained(requests, strategy, market.candles)
+    return Proposal(requests=tuple(requests), clips=tuple(sizing.clips), targets=targets)
 
 
 def _worth(product: str, market: Market, portfolio: Portfolio) -> Decimal | None:
@@ -188,7 +184,7 @@ def _exit(move: _Move, sizing: _Sizing) -> list[Request]:
         sizing.clip("sliced", move.product, observed, _money(sizing.plan.limits.max_order_size_usd))
     if (sold := sum(slices, ZERO)) < quantity:
         sizing.clip("legs", move.product, text(quantity), f"{text(sold)} in {LEGS_MAX} legs, the rest in later slots")
-    reason = _reason(move, sizing.explain)
+    reason = _reason(move)
     return [_sell(move, sizing.plan, part, leg, reason) for leg, part in enumerate(slices)]
 
 
@@ -267,7 +263,7 @@ def _entry(move: _Move, sizing: _Sizing, room: _Room) -> Request | None:
         sizing.clips.append(small)
         return None
     room.take(move.product, quantity * price)
-    return _buy(move, plan, quantity, price, _reason(move, sizing.explain))
+    return _buy(move, plan, quantity, price, _reason(move))
 
 
 def _barred(product: str, sizing: _Sizing, room: _Room) -> Clip | None:
@@ -350,10 +346,15 @@ def _limit(request: Request, price: Decimal, plan: Plan, quote: Quote, *, post_o
 # Words ---------------------------------------------------------------------------------------------------------------
 
 
-def _reason(move: _Move, explain: Explain | None) -> str:
+def _reason(move: _Move) -> str:
     current = "?" if move.current is None else f"{move.current:.2f}"
-    sizing = f"signal {move.signal:.2f}, weight {current} → {move.target:.2f}"
-    return f"{explain(move.product)}: {sizing}" if explain is not None else sizing
+    return f"signal {move.signal:.2f}, weight {current} → {move.target:.2f}"
+
+
+def _explained(requests: list[Request], strategy: Strategy, candles: Candles) -> list[Request]:
+    """Each reason with the strategy's words before it: `sma 12/48 crossed up: signal 1.00, weight 0.00 → 0.20`."""
+    words = explain(strategy, candles, list(dict.fromkeys(request.product for request in requests)))
+    return [replace(request, reason=f"{words[request.product]}: {request.reason}") for request in requests]
 
 
 def _money(value: Decimal) -> str:

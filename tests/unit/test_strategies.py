@@ -41,9 +41,9 @@ def test_a_crossover_is_long_while_the_fast_mean_is_above() -> None:
 
 def test_a_crossover_names_the_cross_and_the_state_after_it() -> None:
     crossover = strategy("crossover", fast=1, slow=2)
-    assert explain(crossover, candles(10, 10, 9, 12), "BTC-USD") == "sma 1/2 crossed up"
-    assert explain(crossover, candles(10, 9, 12, 13), "BTC-USD") == "sma 1/2 above"
-    assert explain(crossover, candles(10, 11, 12, 11), "BTC-USD") == "sma 1/2 crossed down"
+    assert explain(crossover, candles(10, 10, 9, 12), ["BTC-USD"])["BTC-USD"] == "sma 1/2 crossed up"
+    assert explain(crossover, candles(10, 9, 12, 13), ["BTC-USD"])["BTC-USD"] == "sma 1/2 above"
+    assert explain(crossover, candles(10, 11, 12, 11), ["BTC-USD"])["BTC-USD"] == "sma 1/2 crossed down"
 
 
 def test_an_exponential_crossover_follows_the_trend_too() -> None:
@@ -55,13 +55,13 @@ def test_an_exponential_crossover_follows_the_trend_too() -> None:
 def test_a_breakout_holds_from_a_new_high_to_a_new_low() -> None:
     donchian = strategy("donchian", entry=3, exit=2)
     assert said(donchian.signals(candles(10, 11, 10, 12, 11, 11, 9, 10))) == [None, None, None, 1, 1, 1, -1, -1]
-    assert explain(donchian, candles(10, 11, 10, 12), "BTC-USD") == "donchian: 12 broke the 3-candle high 11"
+    assert explain(donchian, candles(10, 11, 10, 12), ["BTC-USD"])["BTC-USD"] == "donchian: 12 broke the 3-candle high 11"
 
 
 def test_reversion_buys_the_fall_and_leaves_after_the_recovery() -> None:
     reversion = strategy("rsi", window=2, oversold=30, recovered=60)
     assert said(reversion.signals(candles(10, 9, 8, 7, 7.2, 9, 11)))[2:] == [1, 1, 1, -1, -1]
-    assert explain(reversion, candles(10, 9, 8, 7), "BTC-USD").startswith("rsi 2 at 0.0 (in below 30")
+    assert explain(reversion, candles(10, 9, 8, 7), ["BTC-USD"])["BTC-USD"].startswith("rsi 2 at 0.0 (in below 30")
 
 
 def test_fixed_weights_are_the_signals() -> None:
@@ -113,7 +113,7 @@ class Contrarian:
 def test_a_strategy_of_the_users_own_is_named_by_module_and_attribute() -> None:
     own = create(StrategyChoice(name=f"{__name__}:Contrarian", parameters={"strength": 0.5}))
     assert latest(own, candles(10, 11)) == {"BTC-USD": -0.5}
-    assert explain(own, candles(10, 11), "BTC-USD") == "contrarian"
+    assert explain(own, candles(10, 11), ["BTC-USD"])["BTC-USD"] == "contrarian"
 
 
 def test_signals_out_of_range_or_shape_are_refused() -> None:

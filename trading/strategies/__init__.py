@@ -67,10 +67,10 @@ def latest(strategy: Strategy, candles: Candles) -> dict[str, float]:
     return dict(zip(candles.products, row.tolist(), strict=True))
 
 
-def explain(strategy: Strategy, candles: Candles, product: str) -> str:
-    """Words for the newest signal of a product: the strategy's own, else its name."""
-    own: Callable[[Candles, str], str] | None = getattr(strategy, "explain", None)
-    return type(strategy).__name__.lower() if own is None else own(candles, product)
+def explain(strategy: Strategy, candles: Candles, products: Sequence[str]) -> Mapping[str, str]:
+    """Words for the newest signal of each product: the strategy's own, else its name."""
+    own: Callable[[Candles, Sequence[str]], Mapping[str, str]] | None = getattr(strategy, "explain", None)
+    return dict.fromkeys(products, type(strategy).__name__.lower()) if own is None else own(candles, products)
 
 
 def history(strategy: Strategy) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -37,10 +38,12 @@ class Crossover(Part):
         # A product without a candle in this row gets no opinion in it, however well its past is known.
         return np.where(np.isnan(candles.close), np.nan, np.sign(mean(close, self.fast) - mean(close, self.slow)))
 
-    def explain(self, candles: Candles, product: str) -> str:
-        """`sma 12/48 crossed up` or `sma 12/48 above` for the newest row."""
-        column = [candles.column(product)]
-        signals = self.signals(candles.only(column))[:, 0]
+    def explain(self, candles: Candles, products: Sequence[str]) -> dict[str, str]:
+        """`sma 12/48 crossed up` or `sma 12/48 above` for the newest row of each product."""
+        last = self.signals(candles)[-2:]
+        return {product: self._words(last[:, candles.column(product)]) for product in products}
+
+    def _words(self, signals: Floats) -> str:
         name = f"{self.kind} {self.fast}/{self.slow}"
         side = {1.0: "above", -1.0: "below"}.get(float(signals[-1]), "level")
         crossed = len(signals) > 1 and not np.isnan(signals[-2]) and signals[-2] != signals[-1] and side != "level"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import Field, model_validator
 
@@ -36,15 +38,18 @@ class Donchian(Part):
         events = np.where(up, 1.0, np.where(down, -1.0, np.nan))
         return np.where(np.isnan(candles.close), np.nan, held(events))
 
-    def explain(self, candles: Candles, product: str) -> str:
-        """`broke the 55-candle high 101.5` or `above the ...` for the newest row."""
-        one = candles.only([candles.column(product)])
-        high, low = self._channel(one)
-        close, signal = one.close[-1, 0], self.signals(one)[-1, 0]
-        if close > high[-1, 0]:
-            return f"donchian: {close:.8g} broke the {self.entry}-candle high {high[-1, 0]:.8g}"
-        if close < low[-1, 0]:
-            return f"donchian: {close:.8g} broke the {self.exit}-candle low {low[-1, 0]:.8g}"
+    def explain(self, candles: Candles, products: Sequence[str]) -> dict[str, str]:
+        """`donchian: 102 broke the 55-candle high 101.5` or `long since an earlier break`, for the newest row."""
+        high, low = self._channel(candles)
+        rows = zip(candles.close[-1], high[-1], low[-1], self.signals(candles)[-1], strict=True)
+        words = dict(zip(candles.products, (self._words(*row) for row in rows), strict=True))
+        return {product: words[product] for product in products}
+
+    def _words(self, close: float, high: float, low: float, signal: float) -> str:
+        if close > high:
+            return f"donchian: {close:.8g} broke the {self.entry}-candle high {high:.8g}"
+        if close < low:
+            return f"donchian: {close:.8g} broke the {self.exit}-candle low {low:.8g}"
         return f"donchian: {'long' if signal > 0 else 'out'} since an earlier break"
 
     def _channel(self, candles: Candles) -> tuple[Floats, Floats]:

@@ -11,8 +11,8 @@ from trading.market import Candles, Floats
 class Strategy(Protocol):
     """A view of every product at every candle. Your own needs these two names; both of ours and yours stay pure.
 
-    `explain(candles, product) -> str` and `problems(products) -> list[str]` are optional: words for the newest signal
-    of a product that gets a request, and what is wrong with the parameters for a plan's products.
+    Two more are optional: `explain(candles, products) -> dict[str, str]`, words for the newest signal of products that
+    are to be traded, and `problems(products) -> list[str]`, what is wrong with the parameters for a plan's products.
     """
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -35,8 +35,8 @@ class Rebalance(Part):
         weights = np.array([self.weights.get(product, 0.0) for product in candles.products])
         return np.where(np.isnan(candles.close), np.nan, weights)
 
-    def explain(self, candles: Candles, product: str) -> str:
-        return f"rebalance to {self.weights.get(product, 0.0):g}" if product in candles.products else "rebalance"
+    def explain(self, _: Candles, products: Sequence[str]) -> dict[str, str]:
+        return {product: f"rebalance to {self.weights.get(product, 0.0):g}" for product in products}
 
     def problems(self, products: Iterable[str]) -> list[str]:
         unknown = sorted(set(self.weights) - set(products))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import Field, model_validator
 
@@ -33,8 +35,8 @@ class RsiReversion(Part):
         events = np.where(index < self.oversold, 1.0, np.where(index > self.recovered, -1.0, np.nan))
         return np.where(np.isnan(candles.close), np.nan, held(events))
 
-    def explain(self, candles: Candles, product: str) -> str:
-        """`rsi 14 at 27.1 (in below 30, out above 55)` for the newest row."""
-        one = candles.only([candles.column(product)])
-        index = rsi(carried(one.close), self.window)[-1, 0]
-        return f"rsi {self.window} at {index:.1f} (in below {self.oversold:g}, out above {self.recovered:g})"
+    def explain(self, candles: Candles, products: Sequence[str]) -> dict[str, str]:
+        """`rsi 14 at 27.1 (in below 30, out above 55)` for the newest row of each product."""
+        index = dict(zip(candles.products, rsi(carried(candles.close), self.window)[-1].tolist(), strict=True))
+        bounds = f"(in below {self.oversold:g}, out above {self.recovered:g})"
+        return {product: f"rsi {self.window} at {index[product]:.1f} {bounds}" for product in products}

@@ -3,7 +3,7 @@
 Importing this module imports Great Expectations, which costs about five CPU-seconds: the gate does it on first use.
 
 Speed decides the form. A built-in column-map expectation resolves eight metrics and costs about 10 ms whatever the number of
-rows; this one resolves one metric of its own and costs about 0.7 ms, and answers with the failing rows, so that no second
+rows; this one resolves one metric of its own and costs about 0.4 ms, and answers with the failing rows, so that no second
 run is needed to name them.
 """
 
@@ -21,8 +21,11 @@ from great_expectations.core.metric_domain_types import MetricDomainTypes
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
 from great_expectations.expectations.expectation import BatchExpectation
+from great_expectations.expectations.expectation_configuration import parse_result_format
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+from great_expectations.validator.metric_configuration import MetricConfiguration
+from great_expectations.validator.validator import ValidationDependencies
 
 from trading.errors import KeelError
 from trading.market import Ints
@@ -66,6 +69,20 @@ class ExpectFactBetween(BatchExpectation):  # type: ignore[misc]
     metric_dependencies: ClassVar[tuple[str, ...]] = (ROWS_OUTSIDE,)
     success_keys: ClassVar[tuple[str, ...]] = ("fact", "least", "most")
     args_keys: ClassVar[tuple[str, ...]] = ("fact", "least", "most")
+
+    def get_validation_dependencies(
+        self,
+        execution_engine: Any = None,  # noqa: ARG002 - the library's signature
+        runtime_configuration: dict[str, Any] | None = None,
+    ) -> ValidationDependencies:
+        """The one metric, named directly: the general way rebuilds this expectation's configuration some 30 times a run."""
+        metric = MetricConfiguration(
+            metric_name=ROWS_OUTSIDE,
+            metric_domain_kwargs={"batch_id": self.batch_id},
+            metric_value_kwargs={"fact": self.fact, "least": self.least, "most": self.most},
+        )
+        wanted = parse_result_format((runtime_configuration or {}).get("result_format", "BASIC"))
+        return ValidationDependencies(metric_configurations={ROWS_OUTSIDE: metric}, result_format=wanted)
 
     def _validate(
         self,

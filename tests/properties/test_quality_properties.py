@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.builders.candles import SLOT, generated, typed
 from trading.market import COLUMNS, FIELDS
 from trading.quality import QualityGate
+from trading.quality.course import trailing_median
 
 HOUR = 3600
 NEWEST = int(SLOT.timestamp()) - HOUR
@@ -112,3 +113,23 @@ def test_candle_by_candle_what_is_stored_is_what_one_whole_fetch_would_store(
     at_once = GATE.judge(whole, None, ("BTC-USD",), "1h", SLOT).clean
     in_two = {*first["start"], *second["start"]}
     assert in_two == set(at_once["start"])
+
+
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=3),
+    window=st.integers(2, 6),
+    least=st.integers(1, 3),
+    data=st.data(),
+)
+def test_a_trailing_median_sees_only_the_earlier_values_of_its_product(
+    lengths: list[int], window: int, least: int, data: st.DataObject
+) -> None:
+    begins = np.concatenate([np.full(length, sum(lengths[:place])) for place, length in enumerate(lengths)])
+    value = st.one_of(st.just(float("nan")), st.integers(-9, 9).map(float))
+    values = np.array(data.draw(st.lists(value, min_size=len(begins), max_size=len(begins))))
+    found = trailing_median(values, begins, np.arange(len(begins)), window, least)
+    for place, first in enumerate(begins):
+        earlier = values[max(first, place - window) : place]
+        known = earlier[~np.isnan(earlier)]
+        expected = np.median(known) if len(known) >= least else np.nan
+        np.testing.assert_equal(found[place], expected)

@@ -296,10 +296,19 @@ def test_a_false_print_never_becomes_the_level_that_later_candles_are_held_again
 
 
 def test_a_fall_over_three_candles_is_a_fall() -> None:
-    falling = market()
+    """Each of the three moves is beyond what is allowed; the close that stays confirms them all."""
+    falling = generated(11, IDS, length=100, volatility=0.0005)
     for back, factor in ((3, 0.85), (2, 0.7), (1, 0.6), (0, 0.6)):
         falling = scale(falling, at(falling, back), factor)
     assert failed(judge(falling)) == set()
+    unconfirmed = judge(without(falling, at(falling, 0)), now=SLOT - timedelta(hours=1))
+    assert unconfirmed.outcome("jump").failures[0].count == 3
+
+
+def test_a_still_run_ends_with_its_product() -> None:
+    frame = stale(market(), 4)
+    first = of(frame, ETH) & (frame["start"] < frame["start"].min() + 4 * HOUR)
+    assert failed(judge(put(frame, first, open=5.0, high=5.0, low=5.0, close=5.0, volume=0.0))) <= {"jump"}
 
 
 def test_what_is_usual_is_learnt_from_earlier_candles_only() -> None:

@@ -18,7 +18,7 @@ from config.postgres import ledger_url
 from config.settings import Settings, load, private_folder
 from trading.desk import Desk
 from trading.errors import ConfigurationError
-from trading.market import MarketSource
+from trading.market import MarketSource, interval_seconds
 from trading.orders import Mode
 from trading.plan import Plan
 from trading.quality import QualityGate
@@ -138,6 +138,7 @@ def _desk(plan: Plan, mode: Mode, source: MarketSource, journal: Journal, books:
         costs=plan.costs,
         clock=desk.market_now,
         candles_after=desk.candles_after,
+        candle_seconds=interval_seconds(plan.interval),
     )
     desk.exchange = paper
     return desk

@@ -93,7 +93,8 @@ class QualityGate:
 
         last_start = epoch // seconds * seconds - seconds
         earliest = min(last_start, int(sound.start.min(initial=last_start)))
-        stored = stored_rows(history, asked, earliest - 2 * rules.window * seconds)
+        reach = rules.window + rules.window // 4  # a window with holes reaches further back
+        stored = stored_rows(history, asked, earliest - reach * seconds)
         known, facts = course_facts(sound, stored, seconds, rules)
         course_failing = ask.course.failing(_batch(sound, asked, facts))
         clean = sound.take(~(known | _unfit(ask.course.rules, course_failing, len(sound))))

@@ -86,10 +86,11 @@ def stored_rows(history: pd.DataFrame | Candles | None, products: Sequence[str],
         return Rows(code=np.empty(0, np.int64), start=np.empty(0, np.int64), ohlcv=np.empty((0, 5)))
     if isinstance(history, Candles):
         return _matrix_rows(history, products, reach)
-    code = _codes(history["product"], products)
     start = history["start"].to_numpy(dtype=np.int64)
-    rows = Rows(code=code, start=start, ohlcv=history[list(FIELDS)].to_numpy(dtype=np.float64))
-    rows = rows.take((code >= 0) & (start >= reach))
+    late = np.flatnonzero(start >= reach)  # first, because names are dear to look up
+    code = _codes(history["product"].iloc[late], products)
+    rows = Rows(code=code, start=start[late], ohlcv=history[list(FIELDS)].to_numpy(dtype=np.float64)[late])
+    rows = rows.take(code >= 0)
     return rows.take(np.argsort(rows.key, kind="stable"))
 
 

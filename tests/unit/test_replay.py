@@ -150,7 +150,7 @@ def test_a_path_that_is_not_one_venue_is_refused(tmp_path: Path) -> None:
     [
         (rows("1").to_csv, "cannot be read"),
         (lambda file: rows("1").drop(columns="volume").to_parquet(file), "expected rows with start, open"),
-        (lambda file: rows("1")[:0].to_parquet(file), "found 0 rows"),
+        (rows("1")[:0].to_parquet, "found 0 rows"),
         (lambda file: rows("1").astype({"start": "float64"}).to_parquet(file), "start is float64, expected int64"),
     ],
     ids=["garbage", "no volume", "no rows", "float start"],

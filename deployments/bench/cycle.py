@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +21,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from config.postgres import EmbeddedPostgres, find_binaries
+from config.prefect import api_url, client_settings, stack_environment
 from deployments.bench import venue
+from deployments.premises import choose_port
 from trading import cycle as cycles
 from trading.desk import Desk
 from trading.market import Candles, Floats
@@ -152,11 +157,32 @@ def _check(desk: Desk, products: int, cycles_run: int) -> None:
 
 @contextmanager
 def prefect_server() -> Iterator[None]:
-    """A real Prefect server of the local stack's settings, for this process, until the end of the block."""
-    from deployments.stack import temporary_server
+    """A real Prefect server with the local stack's settings, for this process, until the end of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        home, port = Path(folder), choose_port(None)
+        os.environ |= client_settings(home, port)  # before Prefect is imported: it reads them then
+        log = (home / "server.log").open("w")
+        command = [sys.executable, "-m", "prefect", "server", "start"]
+        server = subprocess.Popen(command, env=stack_environment(home, port, os.environ), stdout=log, stderr=log)
+        try:
+            _await_health(server, f"{api_url(port)}/health")
+            yield
+        finally:
+            server.terminate()
+            server.wait(30)
+            log.close()
 
-    with tempfile.TemporaryDirectory() as home, temporary_server(Path(home)):
-        yield
+
+def _await_health(server: subprocess.Popen[bytes], address: str, limit_seconds: float = 120) -> None:
+    end = time.monotonic() + limit_seconds
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            with urlopen(address, timeout=2) as reply:  # noqa: S310 - our own server
+                if reply.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"the Prefect server did not come up (exit status {server.poll()})")
 
 
 def _inside_a_flow(desk: Desk, slot: datetime) -> float:

@@ -35,14 +35,14 @@ def trade(params: PlanParameters) -> State[str]:
 
 def cycle_as_tasks(desk: Desk, due: datetime) -> Cycle:
     """The steps of `trading.cycle.run`, each as a task."""
-    cycle = step.claim_slot(desk, due)
-    with concluded(desk, cycle):
-        step.settle_orders(desk, cycle)
-        step.fetch_prices(desk, cycle)
-        step.evaluate_signals(desk, cycle)
-        step.validate_orders(desk, cycle)
-        step.check_breaker(desk, cycle)
-        step.execute(desk, cycle)
-        step.reconcile(desk, cycle)
-        publish(desk, cycle)
-    return cycle
+    work = step.claim_slot(lambda: desk, due)
+    with concluded(desk, work.cycle):
+        step.settle_orders(work)
+        step.fetch_prices(work)
+        step.evaluate_signals(work)
+        step.validate_orders(work)
+        step.check_breaker(work)
+        step.execute(work)
+        step.reconcile(work)
+        publish(work)
+    return work.cycle

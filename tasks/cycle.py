@@ -6,21 +6,72 @@ what executes is not: a step that may have sent an order is never run twice by t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from trading import cycle as steps
+from trading.cycle import Cycle
+from trading.desk import Desk
 
-_once: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
-_read: dict[str, Any] = _once | {"retries": 3, "retry_delay_seconds": [1, 4, 10], "retry_jitter_factor": 0.5}
+_ONCE: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
+_READ: dict[str, Any] = _ONCE | {"retries": 3, "retry_delay_seconds": [1, 4, 10], "retry_jitter_factor": 0.5}
 
-claim_slot = task(steps.claim_slot, name="claim slot", **_once)
-settle_orders = task(steps.settle_orders, name="settle orders", **_read)
-fetch_prices = task(steps.fetch_prices, name="fetch prices", **_read)
-evaluate_signals = task(steps.evaluate_signals, name="evaluate signals", **_once)
-validate_orders = task(steps.validate_orders, name="validate orders", **_once)
-check_breaker = task(steps.check_breaker, name="check breaker", **_once)
-execute = task(steps.execute, name="execute", **_once)
-reconcile = task(steps.reconcile, name="reconcile", **_read)
+
+class Work:
+    """What the tasks of one run share. Not a dataclass: Prefect would look into every field at every task."""
+
+    __slots__ = ("cycle", "desk")
+
+    def __init__(self, desk: Desk, cycle: Cycle) -> None:
+        self.desk = desk
+        self.cycle = cycle
+
+
+def _step(work: Work, step: Callable[[Desk, Cycle], None]) -> None:
+    step(work.desk, work.cycle)
+
+
+@task(name="claim slot", **_ONCE)
+def claim_slot(desk: Callable[[], Desk], due: datetime) -> Work:
+    """Takes the portfolio and the slot; `desk` is called for the desk, so that it stays opaque like the rest."""
+    opened = desk()
+    return Work(opened, steps.claim_slot(opened, due))
+
+
+@task(name="settle orders", **_READ)
+def settle_orders(work: Work) -> None:
+    _step(work, steps.settle_orders)
+
+
+@task(name="fetch prices", **_READ)
+def fetch_prices(work: Work) -> None:
+    _step(work, steps.fetch_prices)
+
+
+@task(name="evaluate signals", **_ONCE)
+def evaluate_signals(work: Work) -> None:
+    _step(work, steps.evaluate_signals)
+
+
+@task(name="validate orders", **_ONCE)
+def validate_orders(work: Work) -> None:
+    _step(work, steps.validate_orders)
+
+
+@task(name="check breaker", **_ONCE)
+def check_breaker(work: Work) -> None:
+    _step(work, steps.check_breaker)
+
+
+@task(name="execute", **_ONCE)
+def execute(work: Work) -> None:
+    _step(work, steps.execute)
+
+
+@task(name="reconcile", **_READ)
+def reconcile(work: Work) -> None:
+    _step(work, steps.reconcile)

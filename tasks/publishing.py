@@ -9,16 +9,17 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 
+from tasks.cycle import Work
 from trading import cycle as steps
 from trading.cycle import Cycle
-from trading.desk import Desk
 from trading.summary import headline, to_markdown
 
 
 @task(name="publish", retries=3, retry_delay_seconds=[1, 4, 10], retry_jitter_factor=0.5, cache_policy=NO_CACHE,
       persist_result=False)  # fmt: skip
-def publish(desk: Desk, cycle: Cycle) -> None:
+def publish(work: Work) -> None:
     """Ends the slot in the ledger and shows its summary as an artifact."""
+    desk, cycle = work.desk, work.cycle
     steps.publish(desk, cycle)
     page = to_markdown(cycle.summary, links=[("Latest daily report", artifact_address(f"report-{desk.plan.name}"))])
     if cycle.quality is not None:

@@ -12,10 +12,12 @@ from config.desk import open_desk
 from flows.parameters import PlanParameters
 from tasks import cycle as step
 from tasks.publishing import outcome, publish
-from tasks.runtime import author, run_name, scheduled_at
+from tasks.runtime import author, run_name, scheduled_at, warm_up
 from trading.cycle import Cycle, concluded
 from trading.desk import Desk
 from trading.orders import Mode
+
+warm_up()
 
 
 def _name() -> str:

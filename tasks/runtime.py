@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from threading import Thread
 
 from prefect.runtime import flow_run, task_run
 
@@ -11,7 +12,17 @@ from config.plans import load_plan
 from config.settings import load
 from trading.market import last_close
 from trading.orders import slot_name
+from trading.quality import QualityGate
 from trading.store.journal import Author
+
+
+def warm_up() -> None:
+    """Begins the slow imports of a run beside it: the engine waits for the scheduled time, or works on the first steps.
+
+    Only in a process that was started for a run; whoever else imports a flow (to deploy it) does not pay for it.
+    """
+    if os.environ.get("PREFECT__FLOW_RUN_ID"):
+        Thread(target=QualityGate().warm, name="warm-up", daemon=True).start()
 
 
 def author() -> Author:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 
 from trading import strategies
@@ -98,8 +99,7 @@ class Desk:
             candles = self.market.candles
             volume = float(candles.volume[-1, candles.column(product)])
         else:
-            rows = self.candles.load([product], self.plan.interval, self.market_now(), 1)
-            volume = float(rows["volume"].iloc[-1]) if len(rows) else math.nan
+            volume = float(self.candles.load([product], self.plan.interval, self.market_now(), 1).volume[-1, 0])
         return None if math.isnan(volume) else dec(volume)
 
     def candles_after(self, product: str, at: datetime) -> pd.DataFrame:
@@ -177,41 +177,32 @@ def see_market(desk: Desk, end: datetime, at: datetime) -> tuple[Market, Verdict
     Fetches what is missing, lets the quality gate judge it and stores what passed. Raises MarketUnavailable when the
     source cannot answer; nothing is stored then and a retry starts afresh.
     """
-    plan, length = desk.plan, desk.history
-    stored = desk.candles.load(plan.products, plan.interval, end, length)
-    since = first_missing(stored, plan.products, interval_seconds(plan.interval), end, length)
-    fetched = desk.source.candles(since, plan.interval, end)
+    plan = desk.plan
+    stored = desk.candles.load(plan.products, plan.interval, end, desk.history)
+    fetched = desk.source.candles(first_missing(stored), plan.interval, end)
     verdict = desk.gate.judge(fetched, stored, plan.products, plan.interval, end)
     desk.candles.save(verdict.clean, plan.interval)
-    rows = pd.concat([stored, verdict.clean], ignore_index=True) if len(stored) else verdict.clean
     desk.market = Market(
         at=at,
         products=desk.exchange.products(plan.products),
-        candles=Candles.from_frame(rows, plan.interval, plan.products, end=end, length=length),
+        candles=stored.with_rows(verdict.clean),
         quotes=desk.source.quotes(plan.products, at),
         gated=verdict.gated,
     )
     return desk.market, verdict
 
 
-def first_missing(
-    stored: pd.DataFrame, products: tuple[str, ...], seconds: int, end: datetime, length: int
-) -> dict[str, int]:
+def first_missing(stored: Candles) -> dict[str, int]:
     """Product -> start of the first candle to fetch: after the newest stored one, or the whole window if it begins late.
 
     A window that begins up to a tenth late counts as complete: a venue leaves out candles without trades.
     """
-    begin = int(end.timestamp()) // seconds * seconds - length * seconds
-    since = dict.fromkeys(products, begin)
-    if stored.empty:
-        return since
-    bounds = stored.groupby("product", sort=False)["start"].agg(["min", "max"])
-    tolerated = begin + length // 10 * seconds
-    for product, oldest, newest in bounds.itertuples():
-        if oldest <= tolerated:
-            since[product] = int(newest) + seconds
-    return since
-
+    known = ~np.isnan(stored.close)
+    length, seconds = len(stored.starts), interval_seconds(stored.interval)
+    oldest, newest = known.argmax(axis=0), length - 1 - known[::-1].argmax(axis=0)
+    whole = known.any(axis=0) & (oldest <= length // 10)
+    since = np.where(whole, stored.starts[newest] + seconds, stored.starts[0])
+    return dict(zip(stored.products, since.tolist(), strict=True))
 
 def evaluation_row(desk: Desk, slot: str, judged: Approved | Refused) -> dict[str, object]:
     """The row of a `Change` that stores how a request was judged; one slot, product and leg is judged once."""

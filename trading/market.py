@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trading.errors import ConfigurationError
-from trading.money import utc
+from trading.money import ceil_to, utc
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -55,6 +55,10 @@ class Product:
     """False when the venue's flags (disabled, cancel-only, view-only, auction ...) forbid a new order."""
     limit_only: bool = False
     post_only: bool = False
+
+    def smallest_sale(self, price: Decimal) -> Decimal:
+        """The smallest quantity that the venue takes at this price: its minima in base and notional, rounded up."""
+        return ceil_to(max(self.base_min_size, self.min_notional / price, self.base_increment), self.base_increment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,24 +131,33 @@ class Candles:
         return exists.reset_index(drop=True)
 
     @classmethod
+    def empty(cls, interval: str, products: Sequence[str], *, end: datetime, length: int) -> Candles:
+        """The grid of the last `length` candles that close at or before `end`, without a candle in it."""
+        seconds = interval_seconds(interval)
+        stop = int(end.timestamp()) // seconds * seconds
+        starts = np.arange(stop - length * seconds, stop, seconds, dtype=np.int64)
+        matrices = {name: np.full((length, len(products)), np.nan) for name in FIELDS}
+        return cls(interval=interval, products=tuple(products), starts=starts, **matrices)
+
+    @classmethod
     def from_frame(
         cls, rows: pd.DataFrame, interval: str, products: Sequence[str], *, end: datetime, length: int
     ) -> Candles:
         """The last `length` candles that closed at or before `end`, from unique long-form rows in any order."""
-        seconds = interval_seconds(interval)
-        last = int(end.timestamp()) // seconds * seconds - seconds
-        starts = np.arange(last - (length - 1) * seconds, last + 1, seconds, dtype=np.int64)
-        at = (rows["start"].to_numpy(dtype=np.int64) - starts[0]) // seconds
-        position = {product: column for column, product in enumerate(products)}
-        to = rows["product"].map(position)
-        keep = (at >= 0) & (at < length) & to.notna().to_numpy()
-        at, columns = at[keep], to.to_numpy()[keep].astype(np.int64)
-        matrices: dict[str, Floats] = {}
+        return cls.empty(interval, products, end=end, length=length).with_rows(rows)
+
+    def with_rows(self, rows: pd.DataFrame) -> Candles:
+        """These candles and the long-form `rows` that lie on their grid; other rows and products are left out."""
+        if rows.empty:
+            return self
+        at = (rows["start"].to_numpy(dtype=np.int64) - self.starts[0]) // interval_seconds(self.interval)
+        column = {product: place for place, product in enumerate(self.products)}
+        columns = np.array([column.get(product, -1) for product in rows["product"].tolist()], dtype=np.int64)
+        keep = (at >= 0) & (at < len(self.starts)) & (columns >= 0)
+        filled = {name: getattr(self, name).copy() for name in FIELDS}
         for name in FIELDS:
-            matrix = np.full((length, len(products)), np.nan)
-            matrix[at, columns] = rows[name].to_numpy(dtype=np.float64)[keep]
-            matrices[name] = matrix
-        return cls(interval=interval, products=tuple(products), starts=starts, **matrices)
+            filled[name][at[keep], columns[keep]] = rows[name].to_numpy(dtype=np.float64)[keep]
+        return replace(self, **filled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -195,9 +195,6 @@ def test_a_portfolio_refuses_another_market(database_url: str, tmp_path: Path) -
 def test_the_candles_of_a_slot_are_reproducible_by_hash(desk: Desk) -> None:
     cycle = cycles.run(desk)
     assert cycle.slot_at is not None
-    from trading.market import Candles  # noqa: PLC0415
-
-    rows = desk.candles.load(desk.plan.products, "1h", cycle.slot_at, desk.history)
-    again = Candles.from_frame(rows, "1h", desk.plan.products, end=cycle.slot_at, length=desk.history)
+    again = desk.candles.load(desk.plan.products, "1h", cycle.slot_at, desk.history)
     stored = desk.books.connection.execute("select candles_sha from keel.cycle").fetchone()
     assert stored == (again.digest(),)

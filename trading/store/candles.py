@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trading.market import COLUMNS, FIELDS, interval_seconds
+from trading.market import FIELDS, Candles, interval_seconds
 from trading.store.database import Connection, translated
 
 # One candle as Postgres packs it: big-endian start and five floats. Packing on the server and reading with numpy is many
@@ -25,6 +25,7 @@ class CandleStore:
     def __init__(self, connection: Connection, source: str) -> None:
         self.connection = connection
         self.source = source
+        self._series: set[tuple[str, str]] = set()
 
     def save(self, rows: pd.DataFrame, interval: str) -> int:
         """Stores candles in the columns of `COLUMNS`; returns how many were new. One that is stored already is kept."""
@@ -32,12 +33,14 @@ class CandleStore:
             return 0
         values: list[Any] = [rows["product"].tolist(), rows["start"].astype("int64").tolist()]
         values += [rows[name].astype("float64").tolist() for name in FIELDS]
-        with translated(), self.connection.transaction():
-            self.connection.execute(
-                """insert into keel.series (source, product, interval) select %s, product, %s from unnest(%s::text[]) product
-                   on conflict do nothing""",
-                (self.source, interval, sorted(set(values[0]))),
-            )
+        with translated():
+            if new := {(product, interval) for product in values[0]} - self._series:
+                self.connection.execute(
+                    """insert into keel.series (source, product, interval) select %s, product, %s
+                       from unnest(%s::text[]) product on conflict do nothing""",
+                    (self.source, interval, sorted(product for product, _ in new)),
+                )
+                self._series |= new
             cursor = self.connection.execute(
                 """insert into keel.candle select s.id, x.start, x.open, x.high, x.low, x.close, x.volume
                    from unnest(%s::text[], %s::int8[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::float8[])
@@ -48,25 +51,22 @@ class CandleStore:
             )
             return cursor.rowcount
 
-    def load(self, products: Sequence[str], interval: str, end: datetime, length: int) -> pd.DataFrame:
-        """The stored candles among the last `length` that closed at or before `end`, long form, by product and start."""
-        seconds = interval_seconds(interval)
-        stop = int(end.timestamp()) // seconds * seconds
+    def load(self, products: Sequence[str], interval: str, end: datetime, length: int) -> Candles:
+        """The stored candles among the last `length` that closed at or before `end`; NaN where none is stored."""
+        found = Candles.empty(interval, products, end=end, length=length)
+        first, last = int(found.starts[0]), int(found.starts[-1])
         with translated(), self.connection.cursor(binary=True) as cursor:
-            found = cursor.execute(
-                f"""select s.product, string_agg({_PACK}, ''::bytea order by c.start)
+            packed = cursor.execute(
+                f"""select s.product, string_agg({_PACK}, ''::bytea)
                     from keel.series s join keel.candle c on c.series = s.id
-                    where s.source = %s and s.interval = %s and s.product = any(%s) and c.start >= %s and c.start < %s
-                    group by s.product order by s.product""",  # noqa: S608 - constants of this file
-                (self.source, interval, list(products), stop - length * seconds, stop),
+                    where s.source = %s and s.interval = %s and s.product = any(%s) and c.start between %s and %s
+                    group by s.product""",  # noqa: S608 - constants of this file
+                (self.source, interval, list(products), first, last),
             ).fetchall()
-        packed: list[npt.NDArray[Any]] = [np.frombuffer(bytes(blob), dtype=_PACKED) for _, blob in found]  # type: ignore[call-overload]
-        if not packed:
-            return pd.DataFrame({name: pd.Series(dtype="object" if name == "product" else "float64") for name in COLUMNS})
-        everything = np.concatenate(packed)
-        columns: dict[str, Any] = {
-            "product": np.repeat(np.array([product for product, _ in found], dtype=object), [len(part) for part in packed]),
-            "start": everything["start"].astype(np.int64),
-        }
-        columns |= {name: everything[name].astype(np.float64) for name in FIELDS}
-        return pd.DataFrame(columns)
+        column = {product: place for place, product in enumerate(found.products)}
+        for product, blob in packed:
+            candles: npt.NDArray[Any] = np.frombuffer(bytes(blob), dtype=_PACKED)  # type: ignore[call-overload]
+            at = (candles["start"].astype(np.int64) - first) // interval_seconds(interval)
+            for name in FIELDS:
+                getattr(found, name)[at, column[str(product)]] = candles[name]
+        return found

@@ -17,7 +17,7 @@ from config.plans import load_plan
 from config.postgres import ledger_url
 from config.settings import Settings, load, private_folder
 from trading.desk import Desk
-from trading.errors import ConfigurationError
+from trading.errors import ConfigurationError, OutcomeUnknown
 from trading.market import MarketSource, interval_seconds
 from trading.orders import Mode
 from trading.plan import Plan
@@ -61,7 +61,13 @@ def open_desk(
     url = ledger_url(settings)
     ensure_schema(url)
     with assembled(opened, mode=mode, source=open_source(source_name, settings, opened), url=url, author=author) as desk:
+        if settings.paper_fault:
+            desk.exchange.after_commit = _lose_the_answer  # type: ignore[attr-defined]  # paper, as checked above
         yield desk
+
+
+def _lose_the_answer(_: str) -> None:
+    raise OutcomeUnknown("KEEL_PAPER_FAULT=accept_then_raise: the order was taken, its answer is lost")
 
 
 @contextmanager

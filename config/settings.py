@@ -6,10 +6,10 @@ The limits (`MAX_ORDER_SIZE_USD` ...) are read by `config.plans`, the credential
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from trading.errors import ConfigurationError
 
@@ -48,8 +48,8 @@ class Settings(BaseSettings):
         default=5.0, gt=0, le=30, description="KEEL_REQUESTS_PER_SECOND: budget of public REST calls"
     )
     synthetic_seed: int = Field(default=7, ge=0, description="KEEL_SYNTHETIC_SEED: seed of the synthetic market")
-    paper_fault: Annotated[str, NoDecode] = Field(
-        default="", description="KEEL_PAPER_FAULT: accept_then_raise makes the paper exchange do so, for rehearsals"
+    paper_fault: Literal["", "accept_then_raise"] = Field(
+        default="", description="KEEL_PAPER_FAULT: accept_then_raise: the paper exchange takes an order, then loses its answer"
     )
 
 

@@ -1,0 +1,34 @@
+"""Settings: the README's table is complete, and bad values are all named at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.settings import PROJECT, Settings, load
+from trading.errors import ConfigurationError
+from trading.plan import Limits
+
+
+def test_the_readme_names_every_variable() -> None:
+    table = (PROJECT / "README.md").read_text()
+    for field in Settings.model_fields.values():
+        assert f"`{(field.description or '').split(':', 1)[0]}`" in table
+    for limit in Limits.model_fields:
+        assert f"`{limit.upper()}`" in table
+
+
+def test_every_description_begins_with_its_variable() -> None:
+    for name, field in Settings.model_fields.items():
+        variable = (field.description or "").split(":", 1)[0]
+        assert variable in (field.validation_alias, f"KEEL_{name.upper()}")
+
+
+def test_bad_values_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEEL_PREFECT_PORT", "seventy")
+    monkeypatch.setenv("KEEL_TIMEOUT_SECONDS", "-1")
+    with pytest.raises(ConfigurationError) as caught:
+        load()
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "environment KEEL_PREFECT_PORT",
+        "environment KEEL_TIMEOUT_SECONDS",
+    ]

@@ -203,10 +203,10 @@ def _slices(quantity: Decimal, move: _Move, plan: Plan) -> list[Decimal]:
     step = move.rules.base_increment
     price = ceil_to(move.quote.ask, move.rules.price_increment) if move.rules.post_only else move.quote.bid
     largest = floor_to(min(plan.limits.max_order_size_usd / price, move.rules.base_max_size), step)
-    if largest <= 0 or not _is_sellable(largest, move):
-        # The limit is below what the venue takes: one order, and the check on its size says so.
-        return [quantity]
-    count = int(ceil_to(quantity / largest, ONE))
+    # Where the venue takes only more than the limit, slices are as small as it takes: a guard never blocks an exit.
+    smallest = move.rules.smallest_sale(move.quote.bid)
+    largest = max(largest, smallest)
+    count = int(min(ceil_to(quantity / largest, ONE), floor_to(quantity / smallest, ONE)))
     if count > LEGS_MAX:
         return [largest] * LEGS_MAX
     each = floor_to(quantity / count, step)
@@ -227,8 +227,7 @@ def _sell(move: _Move, plan: Plan, quantity: Decimal, leg: int, reason: str) -> 
 
 def _smallest_exit(move: _Move, plan: Plan | None = None) -> Decimal:
     """The quantity that the venue would take as a sale now; with a plan, also after slippage and fees."""
-    sure = move.quote.bid * (ONE if plan is None else plan.costs.proceeds)
-    return max(move.rules.base_min_size, move.rules.min_notional / sure)
+    return move.rules.smallest_sale(move.quote.bid * (ONE if plan is None else plan.costs.proceeds))
 
 
 def _is_sellable(quantity: Decimal, move: _Move, plan: Plan | None = None) -> bool:

@@ -105,8 +105,9 @@ def test_a_holding_that_the_venue_would_take_is_always_sold_when_asked(world: tu
     for id_, held in books.positions.items():
         rules, bid = there.products[id_], there.quotes[id_].bid
         sold = sum((request.quantity for request in requests if request.product == id_), ZERO)
-        if held.quantity >= rules.base_min_size and held.quantity * bid >= rules.min_notional:
+        if held.quantity >= rules.smallest_sale(bid):
             assert sold == held.quantity
+            assert all(request.quantity >= rules.smallest_sale(bid) for request in requests if request.product == id_)
         else:
             assert sold == ZERO
     assert all(isinstance(answer, Approved) for answer in validate(plan_, requests, there, books, NOON))

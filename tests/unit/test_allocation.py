@@ -180,6 +180,29 @@ def test_a_huge_exit_takes_several_slots() -> None:
     assert codes(proposal) == ["BTC-USD sliced", "BTC-USD legs"]
 
 
+@pytest.mark.parametrize(
+    ("quantity", "legs"),
+    [("0.1", ["0.1"]), ("0.3", ["0.1", "0.1", "0.1"])],
+)
+def test_what_cannot_be_sold_in_smaller_parts_is_sold_over_the_limit(quantity: str, legs: list[str]) -> None:
+    """The venue takes a tenth of a coin at least, 5,000 USD, and the limit is 100: the exit goes all the same."""
+    coarse = market(products={"BTC-USD": product(base_increment=Decimal("0.1"))})
+    held = portfolio("0", position(quantity=quantity))
+    requests = proposed({"BTC-USD": 0.0}, held, plan(), coarse).requests
+    assert [text(request.quantity) for request in requests] == legs
+    assert all(isinstance(answer, Approved) for answer in validate(plan(), requests, coarse, held, NOON))
+
+
+@pytest.mark.parametrize(("quantity", "legs"), [("0.0035", ["0.0035"]), ("0.0055", ["0.00275", "0.00275"])])
+def test_slices_are_never_below_the_venues_minimum(quantity: str, legs: list[str]) -> None:
+    """A minimum of 95 USD under a limit of 100 leaves no room for an even split of 175 USD: it goes in one."""
+    strict = market(products={"BTC-USD": product(min_notional=Decimal(95))})
+    held = portfolio("0", position(quantity=quantity))
+    requests = proposed({"BTC-USD": 0.0}, held, plan(), strict).requests
+    assert [text(request.quantity) for request in requests] == legs
+    assert all(isinstance(answer, Approved) for answer in validate(plan(), requests, strict, held, NOON))
+
+
 def test_a_partial_exit_that_would_leave_dust_sells_all() -> None:
     """Half of a holding of 3 USD where the venue takes 2 USD at least: the other half could not be sold."""
     small = market(products={"BTC-USD": product(min_notional=Decimal(2))})

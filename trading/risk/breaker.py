@@ -255,9 +255,7 @@ def closed(scope: str, now: datetime) -> BreakerRow:
     return BreakerRow(scope=scope, state=BreakerState.CLOSED, updated_at=now)
 
 
-def open_breaker(
-    row: BreakerRow, rules: BreakerRules, now: datetime, *, level: Level, reason: str, actor: str
-) -> BreakerRow:
+def open_breaker(row: BreakerRow, rules: BreakerRules, now: datetime, *, level: Level, reason: str, actor: str) -> BreakerRow:
     """The row open at `level` or, if it is open already at a stricter one, at that. Anything may open it at any time.
 
     A breaker that is open at that level already is returned as it is: the first reason stays on record.

@@ -62,6 +62,8 @@ class Lane:
     base_min_size: Decimal = ZERO
     base_max_size: Decimal = ZERO
     min_notional: Decimal = ZERO
+    sliceable_from: Decimal = ZERO
+    """The quantity that makes two of the venue's smallest sales: a sale of less cannot be sliced."""
     exitable_from: Decimal | None = None
     """The quantity whose sale surely brings the venue's smallest notional after slippage and fees."""
 
@@ -278,8 +280,13 @@ def venue_notional_min(proposed: Proposed) -> Finding:
 
 
 def order_size_max(proposed: Proposed) -> Finding:
+    """A sale that the venue would not take in two passes even if it is worth more: a guard never blocks an exit."""
     limit = proposed.bounds.order_size_max
-    return proposed.notional <= limit, proposed.notional, limit
+    return proposed.notional <= limit or _is_unsliceable(proposed), proposed.notional, limit
+
+
+def _is_unsliceable(proposed: Proposed) -> bool:
+    return proposed.request.side is not _BUY and proposed.request.quantity < proposed.lane.sliceable_from
 
 
 def price_band(proposed: Proposed) -> Finding:

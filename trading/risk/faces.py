@@ -237,7 +237,7 @@ class OrderValidator:
         self._day_volume = _optional(max_daily_volume_usd, "max_daily_volume_usd")
         self._outlay = ONE + dec(fee_rate, "fee_rate")
 
-    def validate_order(  # noqa: PLR0917  the order that people already write
+    def validate_order(
         self,
         symbol: str,
         side: str,

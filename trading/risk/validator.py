@@ -324,8 +324,9 @@ def _bind_quote(lane: Lane, quote: Quote, plan: Plan, now: datetime) -> None:
     lane.buy_price, lane.sell_price = quote.ask, quote.bid
     lane.price_low = quote.mid * (ONE - plan.checks.price_band)
     lane.price_high = quote.mid * (ONE + plan.checks.price_band)
-    sure = quote.bid * plan.costs.proceeds
-    lane.exitable_from = max(lane.min_notional / sure, lane.base_min_size) if sure > ZERO else None
+    if lane.product is not None and lane.base_increment > ZERO and quote.bid > ZERO:
+        lane.sliceable_from = 2 * lane.product.smallest_sale(quote.bid)
+        lane.exitable_from = lane.product.smallest_sale(quote.bid * plan.costs.proceeds)
 
 
 def _recent_range(market: Market, candles: int) -> dict[str, tuple[float, float]]:

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -47,7 +48,13 @@ class Account(NamedTuple):
 
     @property
     def id(self) -> UUID:
-        return derived_id("account", self.name)
+        return _account_id(self)
+
+
+@lru_cache(maxsize=65_536)
+def _account_id(account: Account) -> UUID:
+    """Derived once per process: every posting names its account."""
+    return derived_id("account", account.name)
 
 
 class Posting(NamedTuple):
@@ -135,7 +142,7 @@ class Lots:
             if whole:
                 self.lots.popleft()
             else:
-                self.lots[0] = lot._replace(quantity=lot.quantity - part, cost=lot.cost - cost)
+                self.lots[0] = Lot(lot.id, lot.quantity - part, lot.cost - cost, lot.acquired_at)
             left -= part
             money_left -= share
             self.quantity -= part
@@ -143,48 +150,85 @@ class Lots:
         return matches
 
 
+class _Pair(NamedTuple):
+    """The accounts that a fill of one product moves; a fee charged in a third asset has two more of its own."""
+
+    base: str
+    quote: str
+    venue_base: Account
+    venue_quote: Account
+    trading_base: Account
+    trading_quote: Account
+    fees: Account
+    income: Account
+
+
+@lru_cache(maxsize=65_536)
+def _pair(book: str, plan: str, product: str) -> _Pair:
+    """Made once per process: every fill names the same few accounts."""
+    base, quote = product.split("-", 1)
+    return _Pair(
+        base=base,
+        quote=quote,
+        venue_base=Account(book, plan, "venue", base),
+        venue_quote=Account(book, plan, "venue", quote),
+        trading_base=Account(book, plan, "trading", base, product),
+        trading_quote=Account(book, plan, "trading", quote, product),
+        fees=Account(book, plan, "fees", quote, product),
+        income=Account(book, plan, "income", quote, product),
+    )
+
+
 def book_fill(lots: Lots, fill: Fill, book: str, plan: str) -> Booking:
     """Books one fill and moves `lots`. The fee is its own posting, in whatever asset the venue charged it.
 
     A fee in the base asset is paid from the oldest lots at their cost. Raises BooksRefused when more is sold than held.
     """
-    base, quote = fill.product.split("-", 1)
-    notional = fill.notional
-    sign = fill.side.sign
-    lines: dict[Account, Decimal] = {}
-
-    def post(kind: str, asset: str, amount: Decimal, product: str = "") -> None:
-        account = Account(book, plan, kind, asset, product)
-        lines[account] = lines.get(account, ZERO) + amount
-
-    post("venue", quote, -sign * notional)
-    post("venue", base, sign * fill.quantity)
-    post("trading", base, -sign * fill.quantity, fill.product)
-    opened, matches, realised = None, [], ZERO
+    pair = _pair(book, plan, fill.product)
+    quantity, notional = fill.quantity, fill.notional
+    opened: Lot | None = None
+    matches: list[Match] = []
+    realised = ZERO
     if fill.side is Side.BUY:
-        opened = Lot(derived_id("lot", fill.entry_id), fill.quantity, notional, fill.traded_at)
+        opened = Lot(derived_id("lot", fill.entry_id), quantity, notional, fill.traded_at)
         lots.add(opened)
-        post("trading", quote, notional, fill.product)
+        lines = {pair.venue_quote: -notional, pair.venue_base: quantity, pair.trading_base: -quantity, pair.trading_quote: notional}
     else:
-        matches = lots.take(fill.quantity, notional)
-        cost = sum((match.cost for match in matches), ZERO)
+        matches = lots.take(quantity, notional)
+        cost = _cost(matches)
         realised = notional - cost
-        post("trading", quote, -cost, fill.product)
-        post("income", quote, -realised, fill.product)
-    if fill.fee and fill.fee_asset == base:
-        paid = lots.take(fill.fee, ZERO)
-        cost = sum((match.cost for match in paid), ZERO)
-        matches += paid
-        post("venue", base, -fill.fee)
-        post("trading", base, fill.fee, fill.product)
-        post("trading", quote, -cost, fill.product)
-        post("fees", quote, cost, fill.product)
-    elif fill.fee:
-        post("venue", fill.fee_asset, -fill.fee)
-        post("fees", fill.fee_asset, fill.fee, fill.product)
-    postings = tuple(Posting(account, amount) for account, amount in lines.items() if amount)
+        lines = {pair.venue_quote: notional, pair.venue_base: -quantity, pair.trading_base: quantity,
+                 pair.trading_quote: -cost, pair.income: -realised}  # fmt: skip
+    if fill.fee:
+        matches += _book_fee(lots, fill, pair, lines)
+    postings = tuple([Posting(account, amount) for account, amount in lines.items() if amount])
     transaction = Transaction("fill", "fill", fill.entry_id, fill.traded_at, postings)
     return Booking(transaction, opened, tuple(matches), realised)
+
+
+def _book_fee(lots: Lots, fill: Fill, pair: _Pair, lines: dict[Account, Decimal]) -> list[Match]:
+    """Adds the fee's lines; returns the parts of lots that paid a fee in the base asset."""
+    fee, asset = fill.fee, fill.fee_asset
+    if asset == pair.quote:
+        lines[pair.venue_quote] -= fee
+        lines[pair.fees] = fee
+        return []
+    if asset != pair.base:
+        book, plan = pair.fees.book, pair.fees.plan
+        lines[Account(book, plan, "venue", asset)] = -fee
+        lines[Account(book, plan, "fees", asset, fill.product)] = fee
+        return []
+    paid = lots.take(fee, ZERO)
+    cost = _cost(paid)
+    lines[pair.venue_base] -= fee
+    lines[pair.trading_base] += fee
+    lines[pair.trading_quote] -= cost
+    lines[pair.fees] = cost
+    return paid
+
+
+def _cost(matches: Iterable[Match]) -> Decimal:
+    return sum((match.cost for match in matches), ZERO)
 
 
 def opening(book: str, plan: str, asset: str, amount: Decimal, at: datetime) -> Transaction:

@@ -192,7 +192,8 @@ def book_fill(lots: Lots, fill: Fill, book: str, plan: str) -> Booking:
     if fill.side is Side.BUY:
         opened = Lot(derived_id("lot", fill.entry_id), quantity, notional, fill.traded_at)
         lots.add(opened)
-        lines = {pair.venue_quote: -notional, pair.venue_base: quantity, pair.trading_base: -quantity, pair.trading_quote: notional}
+        lines = {pair.venue_quote: -notional, pair.venue_base: quantity, pair.trading_base: -quantity,
+                 pair.trading_quote: notional}  # fmt: skip
     else:
         matches = lots.take(quantity, notional)
         cost = _cost(matches)

@@ -1,0 +1,87 @@
+"""`keel bench orders`: durable orders one at a time, beside as many bare one-row commits as they make.
+
+ours    intent, hold and audit row committed; marked as sending under epoch and breaker rows; sent to the paper exchange,
+        which commits; outcome, fill, posting and lots committed
+floor   the same number of inserts of one row, each committed by itself, over the same kind of connection
+
+A batch of orders shares the commits of the ledger; the exchange still commits each order before it answers.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, cast
+
+from deployments.bench.still import PRODUCTS, bare_commits, ledger, see, slot_times, still_desk, timed
+from trading.desk import Desk
+from trading.execution import intents_of, send, stage
+from trading.market import Quote
+from trading.orders import Request, Side, State, slot_name
+from trading.risk import Approved
+from trading.risk.validator import Evaluation
+from trading.store.database import connect
+
+NOT_JUDGED = cast("Evaluation", None)
+"""What is measured begins where validation ends; execution looks at the request alone."""
+
+
+def run(orders: int = 100, rounds: int = 7, batch: int = 100) -> dict[str, Any]:
+    """Seconds per order of ours and of the floor (medians over rounds in turn); `rate_ratio` = floor ÷ ours."""
+    with ledger() as url, still_desk(url) as desk, connect(url) as connection:
+        times = slot_times()
+        _trade(desk, times, [1] * orders)  # warm: statements prepared, accounts opened, caches filled
+        bare_commits(connection, orders)
+        before = _commits(desk)
+        _trade(desk, times, [1] * 10)
+        commits = (_commits(desk) - before) / 10
+        ours, floors, batches = [], [], []
+        for _ in range(rounds):
+            ours.append(_trade(desk, times, [1] * orders) / orders)
+            floors.append(bare_commits(connection, round(commits * orders)) / orders)
+            batches.append(_trade(desk, times, [batch]) / batch)
+        _check(desk)
+    middle, least, shared = map(statistics.median, (ours, floors, batches))
+    return {
+        "name": "orders", "ours": middle, "floor": least, "ratio": middle / least, "rate_ratio": least / middle,
+        "unit": "seconds per order", "runs": rounds, "orders_per_second": 1 / middle, "commits_per_order": commits,
+        "commits_per_second": commits / least, "batch": batch, "batch_seconds_per_order": shared,
+        "batch_orders_per_second": 1 / shared,
+    }  # fmt: skip
+
+
+def _trade(desk: Desk, times: Iterator[datetime], sizes: Sequence[int]) -> float:
+    """Seconds that as many slots take, each with so many orders; bought in one slot, sold in the next."""
+    total = 0.0
+    for number, (size, at) in enumerate(zip(sizes * 2 if sizes[0] > 1 else sizes, times, strict=False)):
+        quotes = see(desk, at).quotes
+        side = Side.SELL if number % 2 else Side.BUY
+        requests = [
+            Request(product=PRODUCTS[leg % len(PRODUCTS)], side=side, quantity=Decimal("0.001"), leg=leg) for leg in range(size)
+        ]
+        total += timed(lambda: _execute(desk, at, requests, quotes))  # noqa: B023 - called at once
+    return total / 2 if sizes[0] > 1 else total
+
+
+def _execute(desk: Desk, at: datetime, requests: Sequence[Request], quotes: Mapping[str, Quote]) -> None:
+    approved = [Approved(request, NOT_JUDGED) for request in requests]
+    staged = stage(desk, intents_of(desk, slot_name(desk.plan.name, at), approved, quotes), quotes)
+    settled = send(desk, 0, staged)  # nobody has claimed a slot: the epoch is 0
+    if any(state is not State.FILLED for state in settled.states.values()) or len(settled.states) != len(requests):
+        raise RuntimeError(f"the bench sent {len(requests)} orders and found {settled}, expected all of them filled")
+
+
+def _commits(desk: Desk) -> int:
+    """Every commit of the ledger has one audit row, every commit of the paper exchange here one order."""
+    query = "select (select seq from keel.audit_head) + count(*) from paper.orders"
+    return int(str(desk.books.connection.execute(query).fetchall()[0][0]))
+
+
+def _check(desk: Desk) -> None:
+    """A bench that books nothing measures nothing."""
+    query = "select count(*), (select count(*) from keel.order_head where state = 'filled') from keel.fill"
+    row = desk.books.connection.execute(query).fetchone()
+    if row is None or row[0] != row[1] or not row[0]:
+        raise RuntimeError(f"the bench has {row} fills and filled orders, expected as many of both")

@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 
-from trading.exchange.paper import PaperExchange
-from trading.store.paper import PaperBooks
-
 from config.clock import wall_clock
 from config.market import choose_market, coinbase_answers, open_market
 from config.plans import load_plan
@@ -18,6 +15,7 @@ from config.postgres import ledger_url
 from config.settings import Settings, load, private_folder
 from trading.desk import Desk
 from trading.errors import ConfigurationError, OutcomeUnknown
+from trading.exchange.paper import PaperExchange
 from trading.market import MarketSource, interval_seconds
 from trading.orders import Mode
 from trading.plan import Plan
@@ -26,6 +24,7 @@ from trading.store.books import Books
 from trading.store.candles import CandleStore
 from trading.store.database import connect, ensure_schema
 from trading.store.journal import Author, Journal
+from trading.store.paper import PaperBooks
 from trading.strategies import create
 
 DEMO_PORTFOLIO = "demo"

@@ -120,7 +120,12 @@ def running() -> Iterator[tuple[str, str]]:
         issued.cert_chain_pems[0].write_to_path(place / "cert.pem")
         issued.private_key_pem.write_to_path(place / "key.pem")
         port_file = place / "port"
-        command = [sys.executable, "-m", "deployments.bench.venue", *(str(place / name) for name in ("cert.pem", "key.pem", "port"))]
+        command = [
+            sys.executable,
+            "-m",
+            "deployments.bench.venue",
+            *(str(place / name) for name in ("cert.pem", "key.pem", "port")),
+        ]
         process = subprocess.Popen(command)
         try:
             _await_port(process, port_file, place / "ca.pem")
@@ -189,8 +194,8 @@ class Prices:
 
         tick, cent = Decimal("1e-8"), Decimal("0.01")
         return {
-            id_: Product(id=id_, base=id_.split("-")[0], quote="USD", base_increment=tick, price_increment=cent, base_min_size=tick,
-                         base_max_size=Decimal(10**9), min_notional=Decimal(1)) for id_ in ids
+            id_: Product(id=id_, base=id_.split("-")[0], quote="USD", base_increment=tick, price_increment=cent,
+                         base_min_size=tick, base_max_size=Decimal(10**9), min_notional=Decimal(1)) for id_ in ids
         }  # fmt: skip
 
     def candles(self, since: Mapping[str, int], interval: str, until: datetime) -> Any:

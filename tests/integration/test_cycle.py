@@ -31,7 +31,9 @@ def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
 def check_books(desk: Desk) -> None:
     """What must hold after every story: the ledger equals the exchange, and lots equal the trading accounts."""
     assert reconcile(desk).differences == ()
-    rows = desk.books.connection.execute("select asset, sum(amount) from keel.posting group by asset having sum(amount) <> 0")
+    rows = desk.books.connection.execute(
+        "select asset, sum(amount) from keel.posting group by asset having sum(amount) <> 0"
+    )
     assert rows.fetchall() == []
     held = desk.books.connection.execute("""
         select a.product, a.posted from keel.account a where a.kind = 'trading' and a.asset = split_part(a.product, '-', 1)
@@ -92,7 +94,12 @@ def test_a_slot_run_twice_trades_once(desk: Desk) -> None:
     cycle = trade_until(desk, Side.BUY)
     assert cycle.claim is not None
     again = desk.journal.claim_slot(
-        desk.book, desk.plan.name, cycle.slot_at, cycle.market_at, desk.plan.sha256, None  # type: ignore[arg-type]
+        desk.book,
+        desk.plan.name,
+        cycle.slot_at,
+        cycle.market_at,
+        desk.plan.sha256,
+        None,  # type: ignore[arg-type]
     )
     assert again.outcome == "done"
 
@@ -133,7 +140,9 @@ def test_a_run_killed_after_the_venue_accepted_leaves_one_order_that_the_next_ru
         assert resumed.claim is not None
         assert resumed.claim.outcome == "resumed"
         count = desk.books.connection.execute("select count(*) from paper.orders").fetchone()
-        ours = desk.books.connection.execute("select count(*) from keel.order_head where exchange_order_id is not null").fetchone()
+        ours = desk.books.connection.execute(
+            "select count(*) from keel.order_head where exchange_order_id is not null"
+        ).fetchone()
         assert count == ours
         check_books(desk)
 

@@ -37,7 +37,9 @@ def trades(moves: list[tuple[Decimal, Decimal, Decimal, float, str]]) -> list[Fi
 
 
 @given(steps)
-def test_every_entry_balances_and_the_trading_accounts_equal_the_lots(moves: list[tuple[Decimal, Decimal, Decimal, float, str]]) -> None:
+def test_every_entry_balances_and_the_trading_accounts_equal_the_lots(
+    moves: list[tuple[Decimal, Decimal, Decimal, float, str]],
+) -> None:
     lots, balances = Lots(), {}
     for fill in trades(moves):
         booking = book_fill(lots, fill, "paper:main", "default")
@@ -54,12 +56,17 @@ def test_cash_equals_a_plain_sum_over_the_fills(moves: list[tuple[Decimal, Decim
     for fill in fills:
         for account, amount in book_fill(lots, fill, "paper:main", "default").transaction.postings:
             cash += amount if (account.kind, account.asset) == ("venue", "USD") else 0
-    plain = sum((-fill.side.sign * fill.quantity * fill.price - (fill.fee if fill.fee_asset == "USD" else 0) for fill in fills), Decimal(0))
+    plain = sum(
+        (-fill.side.sign * fill.quantity * fill.price - (fill.fee if fill.fee_asset == "USD" else 0) for fill in fills),
+        Decimal(0),
+    )
     assert cash == plain
 
 
 @given(steps)
-def test_realised_profit_is_what_came_in_minus_what_it_had_cost(moves: list[tuple[Decimal, Decimal, Decimal, float, str]]) -> None:
+def test_realised_profit_is_what_came_in_minus_what_it_had_cost(
+    moves: list[tuple[Decimal, Decimal, Decimal, float, str]],
+) -> None:
     lots, realised, bought, sold, paid_in_base = Lots(), Decimal(0), Decimal(0), Decimal(0), Decimal(0)
     for fill in trades(moves):
         booking = book_fill(lots, fill, "paper:main", "default")

@@ -156,11 +156,12 @@ class PaperExchange:
     def _bars(self, product: str, looked_at: datetime) -> list[Bar]:
         """Candles that began after the exchange last looked: one that began before it may hold prices from before."""
         rows = self.candles_after(product, looked_at)
+        columns = (rows[name].tolist() for name in ("start", "open", "high", "low", "volume"))
         bars = [
-            Bar(utc(int(row.start)) + self.candle, dec(float(row.open)), dec(float(row.high)), dec(float(row.low)),
-                dec(float(row.volume)))
-            for row in rows.itertuples() if utc(int(row.start)) >= looked_at
-        ]  # fmt: skip
+            Bar(utc(start) + self.candle, dec(opened), dec(high), dec(low), dec(volume))
+            for start, opened, high, low, volume in zip(*columns, strict=True)
+            if utc(start) >= looked_at
+        ]
         return [bar for bar in bars if bar.close_at <= self.clock()]
 
     def _hold(self, request: Request, left: Decimal) -> Decimal:

@@ -137,10 +137,11 @@ def test_a_quiet_curve(name: str, equity: tuple[float, ...], expected: float | N
 
 
 @pytest.mark.parametrize("name", [*CURVE_STATISTICS, "max_drawdown"])
-def test_a_mark_that_is_nan_counts_as_not_there(name: str) -> None:
-    changes = [*LOSSES, 0.03, 0.01]
-    known = [(at.to_pydatetime(), value) for at, value in grown(changes).items()]
-    holed = [*known[:5], (known[4][0] + timedelta(hours=1), NAN), *known[5:]]
+@pytest.mark.parametrize("spacing", [timedelta(days=1), timedelta(hours=1)])
+@pytest.mark.parametrize("place", [0, 5, 23])
+def test_a_mark_that_is_nan_counts_as_not_there(name: str, spacing: timedelta, place: int) -> None:
+    known = [(MONDAY + spacing * step, value) for step, value in enumerate(grown([*LOSSES, 0.03, 0.01]))]
+    holed = [*known[:place], (MONDAY + spacing * (place - 0.5), NAN), *known[place:]]
     raw = pd.Series([value for _, value in holed], index=pd.DatetimeIndex([at for at, _ in holed]))
     statistic = getattr(performance, name)
     assert statistic(equity_curve(holed)) == statistic(raw) == statistic(equity_curve(known))

@@ -77,11 +77,7 @@ def client_settings(home: Path, port: int) -> dict[str, str]:
 
 def stack_environment(home: Path, port: int, inherited: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of the server, the worker and its runs."""
-    kept = {
-        name: value
-        for name, value in inherited.items()
-        if not name.startswith("PREFECT_") or name.startswith(_KEPT)
-    }
+    kept = {name: value for name, value in inherited.items() if not name.startswith("PREFECT_") or name.startswith(_KEPT)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)  # it doubles every start
     ours = {
         "PREFECT_SERVER_API_HOST": HOST,

@@ -1,0 +1,65 @@
+"""What the stack asks the pipeline to do; the stack itself knows nothing of plans and ledgers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Calls into the pipeline."""
+
+    migrate: Callable[[str], None]
+    """(ledger's URL): brings the schema to this version."""
+    check_schedule: Callable[[str, str, Mapping[str, Any]], None]
+    """(deployment, cron, parameters): raises ConfigurationError when the cron does not fit the plan."""
+    summary: Callable[[str, str], str | None]
+    """(ledger's URL, flow-run id): what that run saw, decided and did, as text; None when it wrote no cycle."""
+
+
+def pipeline_hooks(settings: Settings) -> Hooks:
+    """The real ones."""
+    from trading.store.database import ensure_schema
+
+    return Hooks(migrate=ensure_schema, check_schedule=_checks_plans(settings), summary=_summary)
+
+
+def _checks_plans(settings: Settings) -> Callable[[str, str, Mapping[str, Any]], None]:
+    def check(deployment: str, cron: str, parameters: Mapping[str, Any]) -> None:
+        from config.plans import load_plan
+        from deployments.provision import cron_fits
+        from trading.errors import ConfigurationError
+        from trading.market import interval_seconds
+
+        plan_name = (parameters.get("params") or {}).get("plan")
+        if not deployment.startswith("trade/") or plan_name is None:
+            return
+        plan = load_plan(plan_name, os.environ, settings.plans)
+        if (settings.market or "").startswith("replay:"):
+            return  # a replay goes one slot further per run, whatever the wall clock says
+        if not cron_fits(cron, interval_seconds(plan.interval)):
+            raise ConfigurationError(
+                f"{settings.prefect_yaml}: {deployment}: cron: found {cron!r}, expected one that fires once every "
+                f"{plan.interval}, the interval of plan {plan.name}"
+            )
+
+    return check
+
+
+def _summary(url: str, flow_run_id: str) -> str | None:
+    from trading.store.database import engine
+    from trading.store.reports import Reports, Scope
+    from trading.summary import to_text
+
+    bind = engine(url)
+    try:
+        cycles = Reports(bind).cycles(Scope(), 50)
+    finally:
+        bind.dispose()
+    of_run = [cycle for cycle in cycles if cycle.flow_run_id == flow_run_id and cycle.summary]
+    return to_text(of_run[0].summary) if of_run and of_run[0].summary else None

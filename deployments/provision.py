@@ -1,0 +1,146 @@
+"""What the Prefect server must hold before a worker starts: the pool, the crash automation, the deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from croniter import croniter
+from croniter.croniter import CroniterError
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import ConcurrencyOptions
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+
+from config.settings import PROJECT
+from deployments.declared import Declaration, Declared, Schedule, fingerprint, read_declared
+from trading.errors import ConfigurationError
+
+POOL = "local"
+CRASHED_AFTER_SECONDS = 90
+_VERSION = "keel-"
+_A_MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
+
+CheckSchedule = Callable[[str, str, Mapping[str, Any]], None]
+"""(deployment, cron, parameters): raises ConfigurationError when the cron does not fit what the parameters name."""
+
+_CRASH_AUTOMATION = AutomationCore.model_validate({
+    "name": "keel: runs without a heartbeat are crashed",
+    "description": f"A run that is silent for {CRASHED_AFTER_SECONDS} s has lost its process; its turn goes to the next one.",
+    "enabled": True,
+    "trigger": {
+        "type": "event",
+        "posture": "Proactive",
+        "after": ["prefect.flow-run.heartbeat"],
+        "expect": ["prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in
+                   ("Completed", "Failed", "Cancelled", "Crashed"))],
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "for_each": ["prefect.resource.id"],
+        "threshold": 1,
+        "within": CRASHED_AFTER_SECONDS,
+    },
+    "actions": [{"type": "change-flow-run-state", "state": "CRASHED", "message": f"no heartbeat for {CRASHED_AFTER_SECONDS} s"}],
+})  # fmt: skip
+
+
+def cron_fits(cron: str, interval_seconds: int) -> bool:
+    """True if the cron (UTC) fires exactly one interval apart, every time over a week.
+
+    Raises ConfigurationError for what is no cron line of five fields.
+    """
+    if len(cron.split()) != 5 or not croniter.is_valid(cron):
+        raise ConfigurationError(f"cron: found {cron!r}, expected five fields such as '0 * * * *'")
+    until = _A_MONDAY + timedelta(days=7) + 2 * timedelta(seconds=interval_seconds)
+    firings = croniter(cron, _A_MONDAY, ret_type=datetime)
+    try:
+        last = firings.get_next()
+        while last < until:
+            following = firings.get_next()
+            if (following - last).total_seconds() != interval_seconds:
+                return False
+            last = following
+    except CroniterError:  # a date that never comes, such as 30 February
+        return False
+    return True
+
+
+async def provision(client: PrefectClient, file: Path, check_schedule: CheckSchedule) -> bool:
+    """Brings the server in line with the file; False when it already was. Raises ConfigurationError."""
+    declared = read_declared(file)
+    for declaration in declared.deployments:
+        for schedule in declaration.schedules:
+            check_schedule(declaration.full_name, schedule.cron, declaration.parameters)
+    version = _VERSION + fingerprint(file, declared)
+    present = {f"{flow}/{deployment.name}": deployment for flow, deployment in await _deployments(client)}
+    wanted = {declaration.full_name for declaration in declared.deployments}
+    ours = {name for name, deployment in present.items() if (deployment.version or "").startswith(_VERSION)}
+    await _ensure_automation(client)
+    if ours == wanted and all(present[name].version == version for name in wanted):
+        return False
+    for declaration in declared.deployments:
+        await _deploy(client, declared, declaration, version)
+    for name in ours - wanted:  # its schedule would go on firing
+        await client.delete_deployment(present[name].id)
+    return True
+
+
+async def ensure_pool(client: PrefectClient) -> None:
+    """The pool of the local worker, not paused (draining pauses it)."""
+    try:
+        await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+    except ObjectAlreadyExists:
+        await client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))
+
+
+async def _ensure_automation(client: PrefectClient) -> None:
+    present = await client.read_automations_by_name(_CRASH_AUTOMATION.name)
+    if not present:
+        await client.create_automation(_CRASH_AUTOMATION)
+    elif AutomationCore.model_validate(present[0].model_dump(include=set(AutomationCore.model_fields))) != _CRASH_AUTOMATION:
+        await client.update_automation(present[0].id, _CRASH_AUTOMATION)
+
+
+async def _deployments(client: PrefectClient) -> list[tuple[str, DeploymentResponse]]:
+    """Every deployment with its flow's name."""
+    deployments = await client.read_deployments()
+    flows = {identity: (await client.read_flow(identity)).name for identity in {found.flow_id for found in deployments}}
+    return [(flows[deployment.flow_id], deployment) for deployment in deployments]
+
+
+async def _deploy(client: PrefectClient, declared: Declared, declaration: Declaration, version: str) -> None:
+    flow = load_flow_from_entrypoint(str(PROJECT / declaration.entrypoint), use_placeholder_flow=False)
+    if flow.name != declaration.flow_name:
+        raise ConfigurationError(
+            f"{declaration.entrypoint}: found a flow named {flow.name!r}, expected its function's name, {declaration.flow_name!r}"
+        )
+    await client.create_deployment(
+        flow_id=await client.create_flow_from_name(flow.name),
+        name=declaration.name,
+        version=version,
+        description=declaration.description or flow.description,
+        entrypoint=declaration.entrypoint,
+        pull_steps=declared.pull,
+        tags=declaration.tags,
+        parameters=declaration.parameters,
+        parameter_openapi_schema=parameter_schema(flow).model_dump(exclude_unset=True),
+        enforce_parameter_schema=declaration.enforce_parameter_schema,
+        schedules=[_schedule(schedule) for schedule in declaration.schedules],
+        concurrency_limit=declaration.concurrency_limit.limit,
+        concurrency_options=ConcurrencyOptions.model_validate(declaration.concurrency_limit.model_dump(exclude={"limit"})),
+        work_pool_name=declaration.work_pool.name,
+        work_queue_name=declaration.work_pool.work_queue_name,
+        job_variables=declaration.work_pool.job_variables,
+    )
+
+
+def _schedule(schedule: Schedule) -> DeploymentScheduleCreate:
+    return DeploymentScheduleCreate(
+        schedule=CronSchedule(cron=schedule.cron, timezone=schedule.timezone), active=schedule.active, slug=schedule.slug
+    )

@@ -55,8 +55,13 @@ def verify(url: str) -> Verification:
     with connect(url, "keel verify") as connection, translated():
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         with connection.transaction():
-            asked = [_checked(name, _exceptions(connection, sql)) for name, sql in invariants().items()]
-            return Verification((_checked("audit_chain", _chain(connection)), *asked, _slots(connection)))
+            return prove(connection)
+
+
+def prove(connection: Connection) -> Verification:
+    """As `verify`, inside a transaction of the caller's."""
+    asked = [_checked(name, _exceptions(connection, sql)) for name, sql in invariants().items()]
+    return Verification((_checked("audit_chain", _chain(connection)), *asked, _slots(connection)))
 
 
 def invariants() -> dict[str, str]:

@@ -1,0 +1,155 @@
+"""A quiet market and an exchange that fills at once, both in memory: desks whose every number is known beforehand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pandas as pd
+
+from tests.builders.plans import NOON, flat_candles, plan, product
+from trading.desk import Desk
+from trading.exchange.port import Accepted, Balance, ExchangeOrder, FeeTier, Rejected, Status
+from trading.market import Product, Quote
+from trading.money import ZERO, derived_id
+from trading.orders import Fill, Mode, Request, Side, order_terms
+from trading.quality import QualityGate
+from trading.store.books import Books
+from trading.store.candles import CandleStore
+from trading.store.database import connect
+from trading.store.journal import Author, Journal
+from trading.strategies import create
+
+
+class QuietMarket:
+    """Candles that hardly move around `prices`; `at` is the market's clock and `prices` may be changed between runs."""
+
+    name = "coinbase"
+    is_replay = False
+
+    def __init__(self, prices: Mapping[str, str], at: datetime = NOON) -> None:
+        self.prices = dict(prices)
+        self.at = at
+
+    def products(self, ids: Sequence[str]) -> dict[str, Product]:
+        return {id_: product(id_) for id_ in ids if id_ in self.prices}
+
+    def candles(self, since: Mapping[str, int], interval: str, until: datetime) -> pd.DataFrame:
+        rows = flat_candles(self.prices, interval=interval, end=until).frame()
+        return rows[rows["start"] >= rows["product"].map(since)]
+
+    def quotes(self, ids: Sequence[str], at: datetime) -> dict[str, Quote]:
+        return {id_: Quote(product=id_, bid=Decimal(self.prices[id_]), ask=Decimal(self.prices[id_]), at=at) for id_ in ids}
+
+    def now(self) -> datetime:
+        return self.at
+
+    def next_slot(self, products: Sequence[str], interval: str, history: int, after: datetime | None) -> datetime | None:
+        raise NotImplementedError("a live source has no slots of its own")
+
+
+class QuickExchange:
+    """Market orders fill at once at the market's price with a fee of 1 in quote; limit orders rest until cancelled."""
+
+    name = "quick"
+    replays_by_client_id = True
+    visibility_lag_seconds = 0
+    send_batch = 1
+
+    def __init__(self, market: QuietMarket) -> None:
+        self.market = market
+        self.placed: dict[str, ExchangeOrder] = {}
+        self.traded: list[Fill] = []
+        self.held: dict[str, Decimal] = {}
+        self.refuses: str | None = None
+        """Set to a code: the venue then rejects what it is sent."""
+        self.submitted = 0
+
+    def fund(self, asset: str, amount: Decimal, reference: str) -> None:
+        del reference
+        self._move(asset, amount)
+
+    def body(self, client_order_id: UUID, request: Request) -> str:
+        return order_terms(client_order_id, request)
+
+    def submit(self, body: str) -> Accepted | Rejected:
+        self.submitted += 1
+        terms = json.loads(body)
+        if self.refuses:
+            return Rejected(self.refuses, "refused by the test")
+        id_ = str(derived_id("venue", terms["client_order_id"]))
+        fills_now = terms["type"] == "market"
+        quantity = Decimal(terms["quantity"])
+        self.placed[id_] = ExchangeOrder(
+            exchange_order_id=id_, client_order_id=terms["client_order_id"], product=terms["product"],
+            side=Side(terms["side"]), quantity=quantity,
+            limit_price=None if terms["limit_price"] is None else Decimal(terms["limit_price"]),
+            status=Status.FILLED if fills_now else Status.OPEN, raw_status="DONE", filled=quantity if fills_now else ZERO,
+            fees=Decimal(fills_now), created_at=self.market.at,
+        )  # fmt: skip
+        if fills_now:
+            self._fill(self.placed[id_])
+        return Accepted(id_)
+
+    def _fill(self, order: ExchangeOrder) -> None:
+        base, quote = order.product.split("-")
+        price = Decimal(self.market.prices[order.product])
+        self.traded.append(Fill(
+            entry_id=f"entry-{len(self.traded)}", trade_id="t", exchange_order_id=order.exchange_order_id,
+            client_order_id=UUID(order.client_order_id), product=order.product, side=order.side, quantity=order.quantity,
+            price=price, fee=Decimal(1), fee_asset=quote, liquidity="taker", traded_at=self.market.at,
+        ))  # fmt: skip
+        self._move(base, order.side.sign * order.quantity)
+        self._move(quote, -order.side.sign * order.quantity * price - 1)
+
+    def _move(self, asset: str, amount: Decimal) -> None:
+        self.held[asset] = self.held.get(asset, ZERO) + amount
+
+    def cancel(self, exchange_order_ids: Sequence[str]) -> Mapping[str, str]:
+        for id_ in exchange_order_ids:
+            order = self.placed[id_]
+            if order.status is Status.OPEN:
+                self.placed[id_] = ExchangeOrder(**{name: getattr(order, name) for name in order.__dataclass_fields__}
+                                                 | {"status": Status.CANCELLED})  # fmt: skip
+        return {}
+
+    def orders(self, since: datetime) -> list[ExchangeOrder]:
+        del since
+        return list(self.placed.values())
+
+    def fills(self, since: datetime) -> list[Fill]:
+        return [fill for fill in self.traded if fill.traded_at >= since]
+
+    def balances(self) -> dict[str, Balance]:
+        return {asset: Balance(amount, ZERO) for asset, amount in self.held.items()}
+
+    def products(self, ids: Sequence[str]) -> dict[str, Product]:
+        return self.market.products(ids)
+
+    def fee_tier(self) -> FeeTier:
+        return FeeTier(ZERO, ZERO)
+
+
+@contextmanager
+def quick_desk(url: str, prices: Mapping[str, str] | None = None, **changes: Any) -> Iterator[Desk]:
+    """A desk over a quiet market and an exchange that fills at once; `changes` go to the plan."""
+    made = plan(**changes)
+    market = QuietMarket(prices or {"BTC-USD": "50000", "ETH-USD": "2000"})
+    exchange = QuickExchange(market)
+    with connect(url) as connection:
+        yield Desk(
+            plan=made, mode=Mode.PAPER, strategy=create(made.strategy), source=market, exchange=exchange,
+            journal=Journal(connection, lambda: Author("anna", "flow-1", "task-1")), books=Books(connection),
+            candles=CandleStore(connection, market.name), gate=QualityGate(),
+            wall=lambda: datetime.now(UTC), monotonic=lambda: 0.0, fund=exchange.fund,
+        )  # fmt: skip
+
+
+def later(desk: Desk, **delta: float) -> None:
+    """Moves the market's clock on."""
+    desk.source.at += timedelta(**delta)  # type: ignore[attr-defined]  # the quiet market's clock

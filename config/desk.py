@@ -35,6 +35,17 @@ def default_author() -> Author:
     return Author(actor=os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}")
 
 
+def ledger_of(plan: str) -> tuple[str, str]:
+    """(ledger URL, portfolio) of a plan, for those who only read its books; starts the embedded ledger when it is down."""
+    settings = load()
+    opened = for_source(
+        load_plan(plan, os.environ, settings.plans), chosen_market(settings), is_set=settings.market is not None
+    )
+    url = ledger_url(settings)
+    ensure_schema(url)
+    return url, opened.portfolio
+
+
 @contextmanager
 def open_desk(
     plan: str | Plan = "default",

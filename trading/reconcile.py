@@ -54,6 +54,12 @@ class Reconciliation:
     def clean(self) -> bool:
         return not self.differences and not self.open_breaks
 
+    def headline(self, book: str) -> str:
+        """One line: `paper:main reconciled: clean (12 orders, 3 assets)`, or how many differences and open breaks."""
+        if self.clean:
+            return f"{book} reconciled: clean ({self.orders} orders, {len(self.balances)} assets)"
+        return f"{book} reconciled: {len(self.differences)} differences, {self.open_breaks} open breaks"
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "orders": self.orders,

@@ -1,0 +1,28 @@
+"""The daily reconciliation as a Prefect flow."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from config.desk import open_desk
+from flows.parameters import PlanParameters
+from tasks.reporting import Shared, publish_reconciliation, reconcile_positions
+from tasks.runtime import author, scheduled_at
+from trading.orders import Mode
+
+
+def _name() -> str:
+    return f"reconcile {flow_run.parameters['params'].plan} {scheduled_at():%Y-%m-%d}"
+
+
+@flow(name="reconcile", flow_run_name=_name, retries=0, persist_result=False)
+def reconcile(params: PlanParameters) -> State[str]:
+    """Compares orders, fills and balances of a plan's portfolio with the exchange; fails when they differ."""
+    with open_desk(params.plan, mode=Mode.PAPER, author=author) as desk:
+        shared = Shared(desk)
+        found = reconcile_positions(shared)
+        line = publish_reconciliation(shared, found)
+    return Completed(message=line) if found.clean else Failed(message=line)

@@ -52,6 +52,7 @@ class Change:
 
     def __init__(self) -> None:
         self.tables: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.accounts: dict[UUID, Account] = {}
 
     def __bool__(self) -> bool:
         return any(self.tables.values())
@@ -60,7 +61,8 @@ class Change:
         self.tables[table].append(row)
 
     def account(self, account: Account) -> None:
-        self.add("accounts", id=account.id, name=account.name, **account._asdict())
+        """An account that the change needs: opened with it unless it is there."""
+        self.accounts[account.id] = account
 
     def intent(self, intent: Intent, *, plan_sha: str, send_before: datetime) -> None:
         owner = intent.owner
@@ -98,22 +100,29 @@ class Change:
                  "fee", "fee_asset", "liquidity", "traded_at")  # fmt: skip
         self.add("fills", book=book, **{name: getattr(fill, name) for name in names})
 
-    def transaction(self, entry: Transaction) -> None:
-        self.add("transactions", id=entry.id, kind=entry.kind, source_type=entry.source_type, source_id=entry.source_id,
+    def transaction(self, entry: Transaction) -> UUID:
+        """The transaction with its lines; returns its id."""
+        id_ = entry.id
+        self.add("transactions", id=id_, kind=entry.kind, source_type=entry.source_type, source_id=entry.source_id,
                  effective_at=entry.effective_at)  # fmt: skip
         for line, (account, amount) in enumerate(entry.postings):
             self.account(account)
-            self.add("postings", txn_id=entry.id, line=line, account_id=account.id, asset=account.asset, amount=amount)
+            self.add("postings", txn_id=id_, line=line, account_id=account.id, asset=account.asset, amount=amount)
+        return id_
 
     def booking(self, booking: Booking, book: str, plan: str, product: str) -> None:
         entry = booking.transaction
-        self.transaction(entry)
+        txn_id = self.transaction(entry)
         if lot := booking.opened:
-            self.add("lots", id=lot.id, book=book, plan=plan, product=product, txn_id=entry.id, quantity=lot.quantity,
+            self.add("lots", id=lot.id, book=book, plan=plan, product=product, txn_id=txn_id, quantity=lot.quantity,
                      cost=lot.cost, acquired_at=lot.acquired_at)  # fmt: skip
         for line, match in enumerate(booking.matches):
-            self.add("matches", txn_id=entry.id, line=line, lot_id=match.lot, quantity=match.quantity, cost=match.cost,
+            self.add("matches", txn_id=txn_id, line=line, lot_id=match.lot, quantity=match.quantity, cost=match.cost,
                      proceeds=match.proceeds)  # fmt: skip
+
+
+def account_row(account: Account) -> dict[str, Any]:
+    return {"id": account.id, "name": account.name, **account._asdict()}
 
 
 def request_row(request: Request) -> dict[str, Any]:
@@ -128,20 +137,24 @@ class Journal:
     def __init__(self, connection: Connection, author: Callable[[], Author]) -> None:
         self.connection = connection
         self.author = author
+        self._opened: set[UUID] = set()  # accounts that are known to be there: no account is ever removed
 
     def record(self, kind: str, change: Change) -> int:
         """Writes everything in `change` with one audit row; returns its number in the chain.
 
         Raises BooksRefused (a rule of the books), Stale (what it was based on has moved), Fenced, LedgerUnavailable.
         """
-        accounts = list({row["id"]: row for row in change.tables["accounts"]}.values())
-        payload = canonical({name: rows for name, rows in (change.tables | {"accounts": accounts}).items() if rows})
+        tables = {name: rows for name, rows in change.tables.items() if rows}
+        if missing := change.accounts.keys() - self._opened:
+            tables["accounts"] = [account_row(change.accounts[id_]) for id_ in change.accounts if id_ in missing]
+        payload = canonical(tables)
         who = self.author()
         with translated():
             row = self.connection.execute(
                 "select keel.record(%s, %s, %s, %s, %s)", (kind, payload, who.actor, who.flow_run_id, who.task_run_id)
             ).fetchone()
         assert row is not None
+        self._opened |= missing
         return int(str(row[0]))
 
     def lock_portfolio(self, book: str, wait_seconds: float) -> None:

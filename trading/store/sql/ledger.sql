@@ -7,10 +7,15 @@
 create schema keel;
 
 -- What a venue says is never rounded: more than 18 decimals, NaN or infinity are refused, not cut.
-create domain keel.amount as numeric
-  check (value <> 'NaN' and abs(value) < 1e20 and scale(trim_scale(value)) <= 18);
-create domain keel.quantity as numeric
-  check (value <> 'NaN' and value > 0 and value < 1e20 and scale(trim_scale(value)) <= 18);
+-- A rule of one column is a domain's, not the table's: Postgres reads a table's checks anew for every statement.
+create domain keel.amount as numeric check (value > -1e20 and value < 1e20 and scale(trim_scale(value)) <= 18);
+create domain keel.change as numeric check (value <> 0 and value > -1e20 and value < 1e20 and scale(trim_scale(value)) <= 18);
+create domain keel.holding as numeric check (value >= 0 and value < 1e20 and scale(trim_scale(value)) <= 18);
+create domain keel.quantity as numeric check (value > 0 and value < 1e20 and scale(trim_scale(value)) <= 18);
+create domain keel.side as text check (value in ('buy', 'sell'));
+create domain keel.order_type as text check (value in ('market', 'limit', 'stop', 'stop_limit'));
+create domain keel.time_in_force as text check (value in ('ioc', 'gtc', 'gtd'));
+create domain keel.account_kind as text check (value in ('venue', 'trading', 'fees', 'income', 'equity', 'suspense'));
 
 -- ------------------------------------------------------------------------------------------ configuration, portfolios
 
@@ -136,12 +141,12 @@ create table keel.intent (
   slot            text not null,
   product         text not null,
   leg             smallint not null,
-  side            text not null check (side in ('buy', 'sell')),
-  type            text not null check (type in ('market', 'limit', 'stop', 'stop_limit')),
+  side            keel.side not null,
+  type            keel.order_type not null,
   quantity        keel.quantity not null,
   limit_price     keel.quantity,
   stop_price      keel.quantity,
-  time_in_force   text not null check (time_in_force in ('ioc', 'gtc', 'gtd')),
+  time_in_force   keel.time_in_force not null,
   post_only       boolean not null,
   expires_at      timestamptz,
   protective      boolean not null,
@@ -172,7 +177,7 @@ create index order_live on keel.order_head (book)
   where state in ('staged', 'sending', 'in_doubt', 'open', 'cancelling');
 
 create table keel.order_event (
-  client_order_id uuid not null references keel.order_head,
+  client_order_id uuid not null,                         -- apply_events moves its head, or refuses
   seq             int not null,
   from_state      text not null,
   event           text not null,
@@ -193,29 +198,30 @@ create table keel.account (
   name    text not null unique,
   book    text not null references keel.portfolio,
   plan    text not null,
-  kind    text not null check (kind in ('venue', 'trading', 'fees', 'income', 'equity', 'suspense')),
+  kind    keel.account_kind not null,
   asset   text not null,
   product text not null,
   posted  keel.amount not null default 0,
-  held    keel.amount not null default 0 check (held >= 0),
+  held    keel.holding not null default 0,
   unique (id, asset)
-);
+) with (fillfactor = 50);                                -- room for balances to change in place
 create index on keel.account (book, plan);
 
 create table keel.hold (                                 -- what a live order reserves; zero once it is closed
   client_order_id uuid primary key references keel.intent,
   account_id      uuid not null references keel.account,
-  amount          keel.amount not null check (amount >= 0)
+  amount          keel.holding not null,
+  before          keel.holding not null default 0        -- the amount before its last change
 );
 
 create table keel.fill (
-  book              text not null references keel.portfolio,
+  book              text not null,                       -- of its order
   entry_id          text not null,
   trade_id          text not null,
   exchange_order_id text not null,
   client_order_id   uuid not null references keel.intent,
   product           text not null,
-  side              text not null check (side in ('buy', 'sell')),
+  side              keel.side not null,
   quantity          keel.quantity not null,
   price             keel.quantity not null,
   fee               keel.amount not null,
@@ -238,11 +244,11 @@ create table keel.txn (
 );
 
 create table keel.posting (
-  txn_id     uuid not null references keel.txn,
+  txn_id     uuid not null,                              -- of this database transaction: see posting_is_timely
   line       smallint not null,
   account_id uuid not null,
   asset      text not null,
-  amount     keel.amount not null check (amount <> 0),
+  amount     keel.change not null,
   primary key (txn_id, line),
   foreign key (account_id, asset) references keel.account (id, asset)   -- a line in the wrong asset cannot exist
 );
@@ -250,15 +256,15 @@ create index on keel.posting (account_id);
 
 create table keel.lot (
   id            uuid primary key,
-  book          text not null references keel.portfolio,
+  book          text not null,
   plan          text not null,
   product       text not null,
   txn_id        uuid not null references keel.txn,
   quantity      keel.quantity not null,
-  cost          keel.amount not null check (cost >= 0),
+  cost          keel.holding not null,
   acquired_at   timestamptz not null,
-  left_quantity keel.amount not null check (left_quantity >= 0),
-  left_cost     keel.amount not null check (left_cost >= 0),
+  left_quantity keel.holding not null,
+  left_cost     keel.holding not null,
   check (left_quantity <= quantity and left_cost <= cost and (left_quantity > 0 or left_cost = 0))
 );
 create index on keel.lot (book, plan, product) where left_quantity > 0;
@@ -266,9 +272,9 @@ create index on keel.lot (book, plan, product) where left_quantity > 0;
 create table keel.lot_match (
   txn_id   uuid not null references keel.txn,
   line     smallint not null,
-  lot_id   uuid not null references keel.lot,
+  lot_id   uuid not null,                                -- apply_matches takes from it, or refuses
   quantity keel.quantity not null,
-  cost     keel.amount not null check (cost >= 0),
+  cost     keel.holding not null,
   proceeds keel.amount not null,
   primary key (txn_id, line)
 );
@@ -341,22 +347,23 @@ create table keel.audit (
   task_run_id text not null,
   payload     text not null,
   prev        bytea not null,
-  hash        bytea not null unique
-);
+  hash        bytea not null
+) with (toast_tuple_target = 8160);                      -- an ordinary payload stays in its row, uncompressed
 create table keel.audit_head (
   id   boolean primary key default true check (id),
   seq  bigint not null,
-  hash bytea not null
+  hash bytea not null,
+  prev bytea not null                                    -- the hash before it
 );
-insert into keel.audit_head (seq, hash) values (0, sha256('keel'));
+insert into keel.audit_head (seq, hash, prev) values (0, sha256('keel'), '');
 
 -- -------------------------------------------------------------------------------------------- rules of the books
 
 -- A transaction balances in every asset and has at least two lines. Deferred to the commit, one call per transaction.
 create function keel.txn_balances() returns trigger language plpgsql as $$
 begin
-  if (select count(*) from keel.posting where txn_id = new.id) < 2
-     or exists (select from keel.posting where txn_id = new.id group by asset having sum(amount) <> 0) then
+  if (select coalesce(sum(lines), 0) < 2 or bool_or(total <> 0)
+      from (select count(*) as lines, sum(amount) as total from keel.posting where txn_id = new.id group by asset) x) then
     raise exception 'transaction % does not balance', new.id using errcode = 'KE010';
   end if;
   return null;
@@ -365,12 +372,12 @@ create constraint trigger txn_balances after insert on keel.txn
   deferrable initially deferred for each row execute function keel.txn_balances();
 alter table keel.txn enable always trigger txn_balances;
 
--- No line may join a transaction that an earlier database transaction committed.
+-- Every line belongs to a transaction of the same database transaction: none joins one that was committed, none is without.
 create function keel.posting_is_timely() returns trigger language plpgsql as $$
 begin
-  if exists (select from added a join keel.txn t on t.id = a.txn_id
-             where t.xmin::text <> (pg_current_xact_id()::xid)::text) then
-    raise exception 'a posting was added to a committed transaction' using errcode = 'KE011';
+  if exists (select from added a
+             where (select t.xmin from keel.txn t where t.id = a.txn_id) is distinct from pg_current_xact_id()::xid) then
+    raise exception 'a posting was added to a committed transaction, or to none' using errcode = 'KE011';
   end if;
   return null;
 end $$;
@@ -403,30 +410,32 @@ returns bigint language plpgsql as $$
 declare
   head keel.audit_head;
   now_text text := to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
-  link bytea;
 begin
-  select * into head from keel.audit_head for update;
-  link := sha256(head.hash || convert_to(
-    concat_ws(e'\n', '1', head.seq + 1, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload), 'UTF8'));
+  update keel.audit_head h set seq = h.seq + 1, prev = h.hash, hash = sha256(h.hash || convert_to(
+    concat_ws(e'\n', '1', h.seq + 1, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload), 'UTF8'))
+  returning * into head;
   insert into keel.audit values
-    (head.seq + 1, 1, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload, head.hash, link);
-  update keel.audit_head set seq = head.seq + 1, hash = link;
-  return head.seq + 1;
+    (head.seq, 1, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload, head.prev, head.hash);
+  return head.seq;
 end $$;
 
-create function keel.apply_configuration(p jsonb) returns void language sql as $$
+create function keel.apply_configuration(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.config_version (sha256, kind, body)
-  select * from jsonb_to_recordset(p) as x (sha256 text, kind text, body text) on conflict do nothing
-$$;
+  select * from jsonb_to_recordset(p) as x (sha256 text, kind text, body text) on conflict do nothing;
+  return 1;
+end $$;
 
-create function keel.apply_portfolios(p jsonb) returns void language sql as $$
+create function keel.apply_portfolios(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.portfolio (book, mode, name, source, cash_asset, lot_method)
   select * from jsonb_to_recordset(p)
-    as x (book text, mode text, name text, source text, cash_asset text, lot_method text)
-$$;
+    as x (book text, mode text, name text, source text, cash_asset text, lot_method text);
+  return 1;
+end $$;
 
 -- A run without a slot (an order by hand) takes the portfolio over from the epoch that it saw.
-create function keel.apply_epochs(p jsonb) returns void language plpgsql as $$
+create function keel.apply_epochs(p jsonb) returns int language plpgsql as $$
 declare moved int;
 begin
   update keel.portfolio f set epoch = x.epoch from jsonb_to_recordset(p) as x (book text, epoch bigint)
@@ -435,23 +444,29 @@ begin
   if moved <> jsonb_array_length(p) then
     raise exception 'a later run holds the portfolio' using errcode = 'KE021';
   end if;
+  return 1;
 end $$;
 
-create function keel.apply_evaluations(p jsonb) returns void language sql as $$
+create function keel.apply_evaluations(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.evaluation (id, book, plan, slot, product, leg, approved, body, plan_sha)
   select * from jsonb_to_recordset(p) as x (id uuid, book text, plan text, slot text, product text, leg smallint,
                                             approved boolean, body jsonb, plan_sha text)
-  on conflict (id) do nothing       -- the same slot judged again after a crash: the first judgement stands
-$$;
+  on conflict (id) do nothing;      -- the same slot judged again after a crash: the first judgement stands
+  return 1;
+end $$;
 
-create function keel.apply_accounts(p jsonb) returns void language sql as $$
+create function keel.apply_accounts(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.account (id, name, book, plan, kind, asset, product)
   select * from jsonb_to_recordset(p)
     as x (id uuid, name text, book text, plan text, kind text, asset text, product text)
-  on conflict (id) do nothing
-$$;
+  on conflict (id) do nothing;
+  return 1;
+end $$;
 
-create function keel.apply_intents(p jsonb) returns void language sql as $$
+create function keel.apply_intents(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.intent (client_order_id, book, plan, strategy, slot, product, leg, side, type, quantity, limit_price,
       stop_price, time_in_force, post_only, expires_at, protective, reason, body, body_sha256, decision_price, decided_at,
       send_before, plan_sha)
@@ -460,128 +475,146 @@ create function keel.apply_intents(p jsonb) returns void language sql as $$
       time_in_force text, post_only boolean, expires_at timestamptz, protective boolean, reason text, body text,
       body_sha256 text, decision_price numeric, decided_at timestamptz, send_before timestamptz, plan_sha text);
   insert into keel.order_head (client_order_id, book)
-  select * from jsonb_to_recordset(p) as x (client_order_id uuid, book text)
-$$;
+  select * from jsonb_to_recordset(p) as x (client_order_id uuid, book text);
+  return 1;
+end $$;
 
 -- Sets what each order reserves. More may only be reserved where it is available; less, always.
-create function keel.apply_holds(p jsonb) returns void language plpgsql as $$
-declare moved record;
+create function keel.apply_holds(p jsonb) returns int language plpgsql as $$
+declare
+  e jsonb;
+  more numeric;
+  a keel.account;
 begin
-  for moved in
-    with wanted as (
-      select * from jsonb_to_recordset(p) as x (client_order_id uuid, account_id uuid, amount numeric)
-    ), written as (
-      insert into keel.hold as h (client_order_id, account_id, amount) select * from wanted
-      on conflict (client_order_id) do update set amount = excluded.amount
-    ), change as (
-      select w.account_id, sum(w.amount - coalesce(h.amount, 0)) as amount
-      from wanted w left join keel.hold h using (client_order_id) group by w.account_id
-    )
-    update keel.account a set held = a.held + c.amount from change c where a.id = c.account_id and c.amount <> 0
-    returning a.name, a.posted, a.held, c.amount
-  loop
-    if moved.amount > 0 and moved.held > moved.posted then
-      raise exception 'overdraft on %: % posted, % would be held', moved.name, moved.posted, moved.held
-        using errcode = 'KE013';
+  for i in 0 .. jsonb_array_length(p) - 1 loop
+    e := p -> i;
+    insert into keel.hold as h (client_order_id, account_id, amount)
+    values ((e ->> 'client_order_id')::uuid, (e ->> 'account_id')::uuid, (e ->> 'amount')::numeric)
+    on conflict (client_order_id) do update set amount = excluded.amount, before = h.amount
+    returning amount - before into more;
+    continue when more = 0;
+    update keel.account set held = held + more where id = (e ->> 'account_id')::uuid returning * into a;
+    if more > 0 and a.held > a.posted then
+      raise exception 'overdraft on %: % posted, % would be held', a.name, a.posted, a.held using errcode = 'KE013';
     end if;
   end loop;
+  return 1;
 end $$;
 
--- Appends events and moves each head from its first event's start to its last event's end.
-create function keel.apply_events(p jsonb) returns void language plpgsql as $$
-declare orders int; moved int;
+-- Appends events, in order, and moves each head from where its event starts to where it ends, or not at all.
+create function keel.apply_events(p jsonb) returns int language plpgsql as $$
+declare
+  e jsonb;
+  at_seq int;
 begin
-  insert into keel.order_event (client_order_id, seq, from_state, event, to_state, evidence, epoch, generations)
-  select * from jsonb_to_recordset(p) as x (client_order_id uuid, seq int, from_state text, event text, to_state text,
-                                            evidence text, epoch bigint, generations text);
-  with steps as (
-    select *, lag(to_state) over (partition by client_order_id order by seq) as before
-    from jsonb_to_recordset(p) as x (client_order_id uuid, seq int, from_state text, event text, to_state text,
-                                     evidence text, exchange_order_id text, filled numeric)
-  ), fold as (
-    select client_order_id, min(seq) as first_seq, max(seq) as last_seq, count(*) as steps,
-           (array_agg(from_state order by seq))[1] as from_state, (array_agg(to_state order by seq desc))[1] as to_state,
-           (array_agg(evidence order by seq desc))[1] as evidence, max(exchange_order_id) as exchange_order_id,
-           max(filled) as filled, bool_or(event = 'send') as sent, bool_and(before is null or before = from_state) as joined
-    from steps group by client_order_id
-  )
-  update keel.order_head h set
-    state = f.to_state, seq = f.last_seq, filled = coalesce(f.filled, h.filled), reason = coalesce(f.evidence, ''),
-    exchange_order_id = coalesce(f.exchange_order_id, h.exchange_order_id),
-    sent_at = case when f.sent then clock_timestamp() else h.sent_at end, updated_at = clock_timestamp()
-  from fold f
-  where h.client_order_id = f.client_order_id and h.seq = f.first_seq - 1 and h.state = f.from_state
-    and f.joined and f.steps = f.last_seq - f.first_seq + 1;
-  get diagnostics moved = row_count;
-  select count(distinct x.client_order_id) into orders from jsonb_to_recordset(p) as x (client_order_id uuid);
-  if moved <> orders then
-    raise exception '% of % orders had moved on already', orders - moved, orders using errcode = 'KE020';
-  end if;
+  for i in 0 .. jsonb_array_length(p) - 1 loop
+    e := p -> i;
+    at_seq := e ->> 'seq';
+    insert into keel.order_event (client_order_id, seq, from_state, event, to_state, evidence, epoch, generations)
+    values ((e ->> 'client_order_id')::uuid, at_seq, e ->> 'from_state', e ->> 'event', e ->> 'to_state',
+            coalesce(e ->> 'evidence', ''), (e ->> 'epoch')::bigint, e ->> 'generations');
+    update keel.order_head set
+      state = e ->> 'to_state', seq = at_seq, filled = coalesce((e ->> 'filled')::numeric, filled),
+      reason = coalesce(e ->> 'evidence', ''), exchange_order_id = coalesce(e ->> 'exchange_order_id', exchange_order_id),
+      sent_at = case e ->> 'event' when 'send' then clock_timestamp() else sent_at end, updated_at = clock_timestamp()
+    where client_order_id = (e ->> 'client_order_id')::uuid and seq = at_seq - 1 and state = e ->> 'from_state';
+    if not found then
+      raise exception 'order % had moved on already', e ->> 'client_order_id' using errcode = 'KE020';
+    end if;
+  end loop;
+  return 1;
 end $$;
 
-create function keel.apply_fills(p jsonb) returns void language sql as $$
+create function keel.apply_fills(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.fill (book, entry_id, trade_id, exchange_order_id, client_order_id, product, side, quantity, price, fee,
                          fee_asset, liquidity, traded_at)
   select * from jsonb_to_recordset(p) as x (book text, entry_id text, trade_id text, exchange_order_id text,
       client_order_id uuid, product text, side text, quantity numeric, price numeric, fee numeric, fee_asset text,
-      liquidity text, traded_at timestamptz)
-$$;
+      liquidity text, traded_at timestamptz);
+  return 1;
+end $$;
 
-create function keel.apply_transactions(p jsonb) returns void language sql as $$
+create function keel.apply_transactions(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.txn (id, kind, source_type, source_id, effective_at)
-  select * from jsonb_to_recordset(p) as x (id uuid, kind text, source_type text, source_id text, effective_at timestamptz)
-$$;
+  select * from jsonb_to_recordset(p) as x (id uuid, kind text, source_type text, source_id text, effective_at timestamptz);
+  return 1;
+end $$;
 
-create function keel.apply_postings(p jsonb) returns void language sql as $$
+-- Accounts are moved in the order of their ids, so that no two writers wait for each other in a circle.
+create function keel.apply_postings(p jsonb) returns int language plpgsql as $$
+declare
+  moved uuid;
+  change numeric;
+begin
   insert into keel.posting (txn_id, line, account_id, asset, amount)
   select * from jsonb_to_recordset(p) as x (txn_id uuid, line smallint, account_id uuid, asset text, amount numeric);
-  update keel.account a set posted = a.posted + s.amount
-  from (select x.account_id, sum(x.amount) as amount from jsonb_to_recordset(p) as x (account_id uuid, amount numeric)
-        group by x.account_id) s
-  where a.id = s.account_id
-$$;
+  for moved, change in select x.account_id, sum(x.amount) from jsonb_to_recordset(p) as x (account_id uuid, amount numeric)
+                       group by x.account_id order by x.account_id loop
+    update keel.account set posted = posted + change where id = moved;
+  end loop;
+  return 1;
+end $$;
 
-create function keel.apply_lots(p jsonb) returns void language sql as $$
+create function keel.apply_lots(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.lot (id, book, plan, product, txn_id, quantity, cost, acquired_at, left_quantity, left_cost)
   select *, quantity, cost from jsonb_to_recordset(p) as x (id uuid, book text, plan text, product text, txn_id uuid,
-                                                            quantity numeric, cost numeric, acquired_at timestamptz)
-$$;
+                                                            quantity numeric, cost numeric, acquired_at timestamptz);
+  return 1;
+end $$;
 
-create function keel.apply_matches(p jsonb) returns void language sql as $$
-  insert into keel.lot_match (txn_id, line, lot_id, quantity, cost, proceeds)
-  select * from jsonb_to_recordset(p) as x (txn_id uuid, line smallint, lot_id uuid, quantity numeric, cost numeric,
-                                            proceeds numeric);
-  update keel.lot l set left_quantity = l.left_quantity - m.quantity, left_cost = l.left_cost - m.cost
-  from (select x.lot_id, sum(x.quantity) as quantity, sum(x.cost) as cost
-        from jsonb_to_recordset(p) as x (lot_id uuid, quantity numeric, cost numeric) group by x.lot_id) m
-  where l.id = m.lot_id
-$$;
+create function keel.apply_matches(p jsonb) returns int language plpgsql as $$
+declare e jsonb;
+begin
+  for i in 0 .. jsonb_array_length(p) - 1 loop
+    e := p -> i;
+    insert into keel.lot_match (txn_id, line, lot_id, quantity, cost, proceeds)
+    values ((e ->> 'txn_id')::uuid, (e ->> 'line')::smallint, (e ->> 'lot_id')::uuid, (e ->> 'quantity')::numeric,
+            (e ->> 'cost')::numeric, (e ->> 'proceeds')::numeric);
+    update keel.lot set left_quantity = left_quantity - (e ->> 'quantity')::numeric, left_cost = left_cost - (e ->> 'cost')::numeric
+    where id = (e ->> 'lot_id')::uuid;
+    if not found then
+      raise exception 'there is no lot %', e ->> 'lot_id' using errcode = 'KE020';
+    end if;
+  end loop;
+  return 1;
+end $$;
 
-create function keel.apply_equity(p jsonb) returns void language sql as $$
+create function keel.apply_equity(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.equity (book, plan, at, equity, cash, unrealised, realised, fees)
   select * from jsonb_to_recordset(p) as x (book text, plan text, at timestamptz, equity numeric, cash numeric,
                                             unrealised numeric, realised numeric, fees numeric)
-  on conflict (book, plan, at) do nothing
-$$;
+  on conflict (book, plan, at) do nothing;
+  return 1;
+end $$;
 
-create function keel.apply_operations(p jsonb) returns void language sql as $$
+create function keel.apply_operations(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.operation (book, plan, kind, ok, detail)
-  select * from jsonb_to_recordset(p) as x (book text, plan text, kind text, ok boolean, detail text)
-$$;
+  select * from jsonb_to_recordset(p) as x (book text, plan text, kind text, ok boolean, detail text);
+  return 1;
+end $$;
 
-create function keel.apply_verdicts(p jsonb) returns void language sql as $$
+create function keel.apply_verdicts(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.verdict (book, plan, slot_at, passed, body)
-  select * from jsonb_to_recordset(p) as x (book text, plan text, slot_at timestamptz, passed boolean, body jsonb)
-$$;
+  select * from jsonb_to_recordset(p) as x (book text, plan text, slot_at timestamptz, passed boolean, body jsonb);
+  return 1;
+end $$;
 
-create function keel.apply_breaks(p jsonb) returns void language sql as $$
+create function keel.apply_breaks(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.recon_break (id, book, class, severity, subject, asset, ours, theirs)
   select * from jsonb_to_recordset(p) as x (id uuid, book text, class text, severity smallint, subject text, asset text,
                                             ours text, theirs text)
-  on conflict (book, class, subject) where resolved_at is null do nothing
-$$;
+  on conflict (book, class, subject) where resolved_at is null do nothing;
+  return 1;
+end $$;
 
-create function keel.apply_resolutions(p jsonb) returns void language plpgsql as $$
+create function keel.apply_resolutions(p jsonb) returns int language plpgsql as $$
 declare moved int;
 begin
   update keel.recon_break b set resolved_at = clock_timestamp(), resolution = x.resolution, resolved_by = x.resolved_by
@@ -591,15 +624,18 @@ begin
   if moved <> jsonb_array_length(p) then
     raise exception 'a break to resolve is not open' using errcode = 'KE020';
   end if;
+  return 1;
 end $$;
 
-create function keel.apply_reconciliations(p jsonb) returns void language sql as $$
+create function keel.apply_reconciliations(p jsonb) returns int language plpgsql as $$
+begin
   insert into keel.reconciliation (book, clean, body)
-  select * from jsonb_to_recordset(p) as x (book text, clean boolean, body jsonb)
-$$;
+  select * from jsonb_to_recordset(p) as x (book text, clean boolean, body jsonb);
+  return 1;
+end $$;
 
 -- A breaker moves from the generation that was seen, or not at all.
-create function keel.apply_breakers(p jsonb) returns void language plpgsql as $$
+create function keel.apply_breakers(p jsonb) returns int language plpgsql as $$
 declare moved int;
 begin
   insert into keel.breaker as b
@@ -619,9 +655,10 @@ begin
   insert into keel.breaker_event (scope, generation, from_state, to_state, level, reason, actor, violations, at)
   select * from jsonb_to_recordset(p) as x (scope text, generation bigint, from_state text, state text, level text,
                                             reason text, actor text, violations jsonb, updated_at timestamptz);
+  return 1;
 end $$;
 
-create function keel.apply_cycles(p jsonb) returns void language plpgsql as $$
+create function keel.apply_cycles(p jsonb) returns int language plpgsql as $$
 declare moved int;
 begin
   update keel.cycle c set state = x.state, reason = coalesce(x.reason, c.reason), finished_at = clock_timestamp(),
@@ -633,6 +670,7 @@ begin
   if moved <> jsonb_array_length(p) then
     raise exception 'the cycle was taken over by a later run' using errcode = 'KE021';
   end if;
+  return 1;
 end $$;
 
 -- The one way to change anything: applies the change and appends it to the chain. Returns its number in the chain.
@@ -640,28 +678,29 @@ create function keel.record(p_kind text, p_payload text, p_actor text, p_flow_ru
 returns bigint language plpgsql as $$
 declare
   p jsonb := p_payload::jsonb;
+  done int;                                              -- assigned, not performed: no executor is started for a call
 begin
-  if p ? 'configuration'   then perform keel.apply_configuration(p -> 'configuration'); end if;
-  if p ? 'portfolios'      then perform keel.apply_portfolios(p -> 'portfolios'); end if;
-  if p ? 'epochs'          then perform keel.apply_epochs(p -> 'epochs'); end if;
-  if p ? 'accounts'        then perform keel.apply_accounts(p -> 'accounts'); end if;
-  if p ? 'evaluations'     then perform keel.apply_evaluations(p -> 'evaluations'); end if;
-  if p ? 'intents'         then perform keel.apply_intents(p -> 'intents'); end if;
-  if p ? 'events'          then perform keel.apply_events(p -> 'events'); end if;
-  if p ? 'fills'           then perform keel.apply_fills(p -> 'fills'); end if;
-  if p ? 'transactions'    then perform keel.apply_transactions(p -> 'transactions'); end if;
-  if p ? 'postings'        then perform keel.apply_postings(p -> 'postings'); end if;
-  if p ? 'lots'            then perform keel.apply_lots(p -> 'lots'); end if;
-  if p ? 'matches'         then perform keel.apply_matches(p -> 'matches'); end if;
-  if p ? 'holds'           then perform keel.apply_holds(p -> 'holds'); end if;
-  if p ? 'equity'          then perform keel.apply_equity(p -> 'equity'); end if;
-  if p ? 'operations'      then perform keel.apply_operations(p -> 'operations'); end if;
-  if p ? 'verdicts'        then perform keel.apply_verdicts(p -> 'verdicts'); end if;
-  if p ? 'breaks'          then perform keel.apply_breaks(p -> 'breaks'); end if;
-  if p ? 'resolutions'     then perform keel.apply_resolutions(p -> 'resolutions'); end if;
-  if p ? 'reconciliations' then perform keel.apply_reconciliations(p -> 'reconciliations'); end if;
-  if p ? 'breakers'        then perform keel.apply_breakers(p -> 'breakers'); end if;
-  if p ? 'cycles'          then perform keel.apply_cycles(p -> 'cycles'); end if;
+  if p ? 'configuration'   then done := keel.apply_configuration(p -> 'configuration'); end if;
+  if p ? 'portfolios'      then done := keel.apply_portfolios(p -> 'portfolios'); end if;
+  if p ? 'epochs'          then done := keel.apply_epochs(p -> 'epochs'); end if;
+  if p ? 'accounts'        then done := keel.apply_accounts(p -> 'accounts'); end if;
+  if p ? 'evaluations'     then done := keel.apply_evaluations(p -> 'evaluations'); end if;
+  if p ? 'intents'         then done := keel.apply_intents(p -> 'intents'); end if;
+  if p ? 'events'          then done := keel.apply_events(p -> 'events'); end if;
+  if p ? 'fills'           then done := keel.apply_fills(p -> 'fills'); end if;
+  if p ? 'transactions'    then done := keel.apply_transactions(p -> 'transactions'); end if;
+  if p ? 'postings'        then done := keel.apply_postings(p -> 'postings'); end if;
+  if p ? 'lots'            then done := keel.apply_lots(p -> 'lots'); end if;
+  if p ? 'matches'         then done := keel.apply_matches(p -> 'matches'); end if;
+  if p ? 'holds'           then done := keel.apply_holds(p -> 'holds'); end if;
+  if p ? 'equity'          then done := keel.apply_equity(p -> 'equity'); end if;
+  if p ? 'operations'      then done := keel.apply_operations(p -> 'operations'); end if;
+  if p ? 'verdicts'        then done := keel.apply_verdicts(p -> 'verdicts'); end if;
+  if p ? 'breaks'          then done := keel.apply_breaks(p -> 'breaks'); end if;
+  if p ? 'resolutions'     then done := keel.apply_resolutions(p -> 'resolutions'); end if;
+  if p ? 'reconciliations' then done := keel.apply_reconciliations(p -> 'reconciliations'); end if;
+  if p ? 'breakers'        then done := keel.apply_breakers(p -> 'breakers'); end if;
+  if p ? 'cycles'          then done := keel.apply_cycles(p -> 'cycles'); end if;
   return keel.audit_append(p_kind, p_payload, p_actor, p_flow_run, p_task_run);
 end $$;
 
@@ -790,7 +829,8 @@ create index on keel.intent (book, plan, decided_at);
 create view keel.orders as
   select i.client_order_id, h.exchange_order_id, p.mode, i.book, i.plan, i.strategy, i.slot, i.product, i.leg, i.side, i.type,
          i.quantity, coalesce(i.limit_price, i.stop_price) as price, h.state, h.filled,
-         coalesce(nullif(h.reason, ''), i.reason) as reason, i.reason as decision, i.decision_price, i.decided_at,
+         case when h.state in ('in_doubt', 'cancelled', 'expired', 'rejected', 'abandoned', 'absent') and h.reason <> ''
+              then h.reason else i.reason end as reason, i.reason as decision, i.decision_price, i.decided_at,
          i.created_at, h.sent_at, h.updated_at
   from keel.intent i join keel.order_head h using (client_order_id) join keel.portfolio p on p.book = i.book;
 

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from trading.market import interval_seconds
 from trading.money import ZERO, stamp, text
 from trading.settlement import describe
+from trading.strategies import explain
 
 if TYPE_CHECKING:
     from trading.cycle import Cycle
     from trading.desk import Desk
     from trading.portfolio import Portfolio
 
+EXPLAINED_MAX = 50
+"""Beyond so many products nobody reads why each is left alone; those that are traded are always explained."""
 SYNTHETIC_WARNING = "SYNTHETIC PRICES: made up by a seeded generator, not a market. Results mean nothing."
 
 
@@ -32,7 +35,7 @@ def summarise(desk: Desk, cycle: Cycle, portfolio: Portfolio, equity: Decimal | 
         "outcome": _outcome(cycle),
         "reason": cycle.skip,
         "next_slot": _next_slot(desk, cycle),
-        "prices": _prices(cycle),
+        "prices": _prices(desk, cycle),
         "gated": dict(cycle.market.gated) if cycle.market else {},
         "orders": _orders(desk, cycle),
         "refused": [
@@ -73,17 +76,21 @@ def _next_slot(desk: Desk, cycle: Cycle) -> str | None:
     return stamp(cycle.slot_at + timedelta(seconds=interval_seconds(desk.plan.interval)))
 
 
-def _prices(cycle: Cycle) -> list[dict[str, Any]]:
+def _prices(desk: Desk, cycle: Cycle) -> list[dict[str, Any]]:
+    """Per product what was seen and what it was taken for; the strategy's words where people will read them."""
     if cycle.market is None:
         return []
-    market = cycle.market
+    market, targets = cycle.market, cycle.proposal.targets if cycle.proposal else {}
+    products = market.candles.products
+    words = explain(desk.strategy, market.candles, products) if len(products) <= EXPLAINED_MAX else {}
     rows = []
-    for column, product in enumerate(market.candles.products):
-        quote, signal = market.quotes.get(product), cycle.signals.get(product)
+    for column, product in enumerate(products):
+        quote, signal, target = market.quotes.get(product), cycle.signals.get(product), targets.get(product)
         rows.append({
             "product": product, "close": repr(float(market.candles.close[-1, column])),
             "bid": text(quote.bid) if quote else None, "ask": text(quote.ask) if quote else None,
             "signal": None if signal is None else f"{signal:.2f}",
+            "target": None if target is None else f"{target:.2f}", "why": words.get(product, ""),
         })  # fmt: skip
     return rows
 
@@ -152,9 +159,12 @@ def _sections(summary: dict[str, Any]) -> list[Section]:
     equity, found = summary["equity"], summary["reconciliation"]
     breaker = summary["breaker"]
     return [
-        ("What it saw", ("product", "close", "bid", "ask", "signal", "data"), [
-            (row["product"], row["close"], row["bid"] or "none", row["ask"] or "none", row["signal"] or "no opinion",
+        ("What it saw", ("product", "close", "bid", "ask", "data"), [
+            (row["product"], row["close"], row["bid"] or "none", row["ask"] or "none",
              summary["gated"].get(row["product"], "passed")) for row in summary["prices"]
+        ]),
+        ("What it wants", ("product", "signal", "share of equity", "why"), [
+            (row["product"], row["signal"] or "no opinion", row["target"] or "as it is", row["why"]) for row in summary["prices"]
         ]),
         ("Orders", ("product", "side", "quantity", "state", "filled", "why"), [
             (row["product"], row["side"], row["quantity"], row["state"], row["filled"],

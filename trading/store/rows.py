@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
+from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
@@ -231,6 +232,7 @@ _SPELLINGS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (datetime, lambda at: at.astimezone(UTC).isoformat().replace("+00:00", "Z")),
     (date, str),
     (UUID, str),
+    (PurePath, str),
     (Enum, lambda member: member.value),
 )
 

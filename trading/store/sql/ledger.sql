@@ -749,53 +749,57 @@ returns table (client_order_id uuid, verdict text) language plpgsql as $$
 #variable_conflict use_column
 declare
   current_epoch bigint;
-  locked text;
-  shared int;
-  verdicts jsonb;
-  events jsonb;
-  released jsonb;
+  b keel.breaker;
+  o record;
+  locked text := '';
+  shared int := 0;
+  found_rows int := 0;
+  by_product jsonb := '{}';
+  events jsonb := '[]';
+  released jsonb := '[]';
 begin
   select epoch into current_epoch from keel.portfolio where book = p_book for share;
   if current_epoch is distinct from p_epoch then
     raise exception 'fenced: this run holds epoch %, the portfolio is at %', p_epoch, current_epoch using errcode = 'KE021';
   end if;
-  with rows as (select b from keel.breaker b where b.scope = any (p_scopes) order by b.scope for share)
-  select string_agg((b).scope || '=' || (b).generation, ' ' order by (b).scope),
-         case when count(*) < cardinality(p_scopes) then 2 else max(keel.severity(b)) end     -- a missing row is open
-    into locked, shared from rows;
-  with wanted as (
-    select h.client_order_id, h.seq, h.state, i.send_before, i.protective, i.side,
-           'product:' || p_book || ':' || i.product as scope
-    from keel.order_head h join keel.intent i using (client_order_id) where h.client_order_id = any (p_orders)
-  ), product_rows as (
-    select b from keel.breaker b where b.scope in (select scope from wanted) order by b.scope for share
-  ), judged as (
-    select w.client_order_id, w.seq, case
-             when w.state <> 'staged' then w.state
-             when clock_timestamp() > w.send_before then 'too_late'
-             when w.protective then 'send'
-             when greatest(shared, keel.severity(r.b)) = 0 then 'send'
-             when greatest(shared, keel.severity(r.b)) = 1 and w.side = 'sell' then 'send'
-             else 'breaker_open' end as verdict
-    from wanted w left join product_rows r on (r.b).scope = w.scope
-  )
-  select jsonb_agg(to_jsonb(judged)),
-         jsonb_agg(jsonb_build_object('client_order_id', client_order_id, 'seq', seq + 1, 'from_state', 'staged',
-           'event', case verdict when 'send' then 'send' else 'abandon' end,
-           'to_state', case verdict when 'send' then 'sending' else 'abandoned' end,
-           'evidence', case verdict when 'send' then '' else verdict end, 'epoch', p_epoch, 'generations', locked))
-           filter (where verdict in ('send', 'too_late', 'breaker_open'))
-    into verdicts, events from judged;
-  if events is not null then
-    select jsonb_agg(jsonb_build_object('client_order_id', h.client_order_id, 'account_id', h.account_id, 'amount', 0))
-      into released
-      from keel.hold h join jsonb_to_recordset(verdicts) as v (client_order_id uuid, verdict text) using (client_order_id)
-      where v.verdict in ('too_late', 'breaker_open');
-    perform keel.record('order.send', (jsonb_build_object('events', events)
-      || case when released is null then '{}'::jsonb else jsonb_build_object('holds', released) end)::text,
-      p_actor, p_flow_run, p_task_run);
+  for b in select * from keel.breaker where scope = any (p_scopes || array(
+             select 'product:' || p_book || ':' || product from keel.intent where client_order_id = any (p_orders)))
+           order by scope for share loop
+    if b.scope = any (p_scopes) then
+      shared := greatest(shared, keel.severity(b));
+      found_rows := found_rows + 1;
+      locked := concat_ws(' ', nullif(locked, ''), b.scope || '=' || b.generation);
+    else
+      by_product := by_product || jsonb_build_object(b.scope, keel.severity(b));
+    end if;
+  end loop;
+  if found_rows < cardinality(p_scopes) then shared := 2; end if;        -- a missing row is open
+  for o in select h.client_order_id, h.seq, h.state, i.send_before, i.protective, i.side, l.account_id,
+                  greatest(shared, coalesce((by_product ->> ('product:' || p_book || ':' || i.product))::int, 2)) as severity
+           from keel.order_head h join keel.intent i using (client_order_id) left join keel.hold l using (client_order_id)
+           where h.client_order_id = any (p_orders) loop
+    client_order_id := o.client_order_id;
+    verdict := case
+      when o.state <> 'staged' then o.state
+      when clock_timestamp() > o.send_before then 'too_late'
+      when o.protective or o.severity = 0 or (o.severity = 1 and o.side = 'sell') then 'send'
+      else 'breaker_open' end;
+    return next;
+    continue when o.state <> 'staged';
+    if verdict = 'send' then
+      events := events || jsonb_build_object('client_order_id', o.client_order_id, 'seq', o.seq + 1, 'from_state', 'staged',
+        'event', 'send', 'to_state', 'sending', 'epoch', p_epoch, 'generations', locked);
+    else
+      events := events || jsonb_build_object('client_order_id', o.client_order_id, 'seq', o.seq + 1, 'from_state', 'staged',
+        'event', 'abandon', 'to_state', 'abandoned', 'evidence', verdict, 'epoch', p_epoch, 'generations', locked);
+      if o.account_id is not null then
+        released := released || jsonb_build_object('client_order_id', o.client_order_id, 'account_id', o.account_id, 'amount', 0);
+      end if;
+    end if;
+  end loop;
+  if events <> '[]' then
+    perform keel.record('order.send', jsonb_build_object('events', events, 'holds', released)::text, p_actor, p_flow_run, p_task_run);
   end if;
-  return query select v.client_order_id, v.verdict from jsonb_to_recordset(verdicts) as v (client_order_id uuid, verdict text);
 end $$;
 
 -- -------------------------------------------------------------------------------------------------------- views

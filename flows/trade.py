@@ -39,12 +39,12 @@ def cycle_as_tasks(desk: Desk, due: datetime) -> Cycle:
     """The steps of `trading.cycle.run`, each as a task."""
     work = step.claim_slot(lambda: desk, due)
     with concluded(desk, work.cycle):
-        step.settle_orders(work)
-        step.fetch_prices(work)
-        step.evaluate_signals(work)
-        step.validate_orders(work)
-        step.check_breaker(work)
-        step.execute(work)
-        step.reconcile(work)
+        work = step.settle_orders(work)
+        work = step.fetch_prices(work)
+        work = step.evaluate_signals(work)
+        work = step.validate_orders(work)
+        work = step.check_breaker(work)
+        work = step.execute(work)
+        work = step.reconcile(work)
         publish(work)
     return work.cycle

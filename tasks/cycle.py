@@ -31,8 +31,10 @@ class Work:
         self.cycle = cycle
 
 
-def _step(work: Work, step: Callable[[Desk, Cycle], None]) -> None:
+def _step(work: Work, step: Callable[[Desk, Cycle], None]) -> Work:
+    """Does the step and hands the work on: so the run's graph shows one straight line."""
     step(work.desk, work.cycle)
+    return work
 
 
 @task(name="claim slot", **_ONCE)
@@ -43,35 +45,35 @@ def claim_slot(desk: Callable[[], Desk], due: datetime) -> Work:
 
 
 @task(name="settle orders", **_READ)
-def settle_orders(work: Work) -> None:
-    _step(work, steps.settle_orders)
+def settle_orders(work: Work) -> Work:
+    return _step(work, steps.settle_orders)
 
 
 @task(name="fetch prices", **_READ)
-def fetch_prices(work: Work) -> None:
-    _step(work, steps.fetch_prices)
+def fetch_prices(work: Work) -> Work:
+    return _step(work, steps.fetch_prices)
 
 
 @task(name="evaluate signals", **_ONCE)
-def evaluate_signals(work: Work) -> None:
-    _step(work, steps.evaluate_signals)
+def evaluate_signals(work: Work) -> Work:
+    return _step(work, steps.evaluate_signals)
 
 
 @task(name="validate orders", **_ONCE)
-def validate_orders(work: Work) -> None:
-    _step(work, steps.validate_orders)
+def validate_orders(work: Work) -> Work:
+    return _step(work, steps.validate_orders)
 
 
 @task(name="check breaker", **_ONCE)
-def check_breaker(work: Work) -> None:
-    _step(work, steps.check_breaker)
+def check_breaker(work: Work) -> Work:
+    return _step(work, steps.check_breaker)
 
 
 @task(name="execute", **_ONCE)
-def execute(work: Work) -> None:
-    _step(work, steps.execute)
+def execute(work: Work) -> Work:
+    return _step(work, steps.execute)
 
 
 @task(name="reconcile", **_READ)
-def reconcile(work: Work) -> None:
-    _step(work, steps.reconcile)
+def reconcile(work: Work) -> Work:
+    return _step(work, steps.reconcile)

@@ -13,14 +13,14 @@ from decimal import Decimal
 from typing import TypeVar
 
 from trading.desk import Desk
-from trading.errors import OutcomeUnknown
+from trading.errors import BooksRefused, OutcomeUnknown
 from trading.exchange.port import Accepted, Rejected
 from trading.ledger import Account
 from trading.market import Quote
 from trading.orders import Intent, Order, Side, State, client_order_id
 from trading.plan import order_price
 from trading.risk import Approved
-from trading.settlement import SCAN_OVERLAP, Absorber, Settled, fills_by_order
+from trading.settlement import SCAN_OVERLAP, Absorber, Settled
 from trading.store.journal import Change
 
 _Item = TypeVar("_Item")
@@ -51,9 +51,18 @@ def stage(desk: Desk, intents: Sequence[Intent], quotes: Mapping[str, Quote]) ->
     An id that is stored already keeps its stored intent, whatever this run would have wanted: one decision, one order.
     Raises BooksRefused when a hold would overdraw an account.
     """
-    stored = desk.books.orders([intent.client_order_id for intent in intents])
+    try:
+        return _stage_new(desk, intents, quotes)
+    except BooksRefused:  # mostly an id that is there already: a run before this one died between stage and send
+        stored = desk.books.orders([intent.client_order_id for intent in intents])
+        if not stored:
+            raise
     ready = [order for order in stored.values() if order.state is State.STAGED]
-    new = [intent for intent in intents if intent.client_order_id not in stored]
+    return ready + _stage_new(desk, [intent for intent in intents if intent.client_order_id not in stored], quotes)
+
+
+def _stage_new(desk: Desk, new: Sequence[Intent], quotes: Mapping[str, Quote]) -> list[Order]:
+    ready: list[Order] = []
     send_before = desk.wall() + timedelta(seconds=desk.plan.orders.time_to_live_seconds)
     for batch in _batches(new, STAGE_BATCH):
         change = Change()
@@ -105,8 +114,8 @@ def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order]) -> Settled:
             sent.append((order, outcome))
         else:
             settled.append((order, *outcome))
-    fills = fills_by_order(desk, desk.market_now() - SCAN_OVERLAP) if sent else {}
-    absorber.load(order for order in batch if verdicts[order.id] == "send")
+    reported = desk.exchange.fills(desk.market_now() - SCAN_OVERLAP) if sent else []
+    fills = absorber.load([order for order in batch if verdicts[order.id] == "send"], reported)
     for order, accepted in sent:
         id_ = accepted.exchange_order_id
         absorber.absorb(_as_sending(order), fills.get(id_, ()), evidence=[("ack", State.OPEN)], exchange_id=id_)

@@ -55,17 +55,16 @@ class Absorber:
         self._lots: dict[tuple[str, str], Lots] = {}
         self._holds: dict[UUID, Decimal] = {}
 
-    def load(self, orders: Iterable[Order]) -> None:
-        """Reads the lots and holds of the orders, in as few round trips as there are plans."""
-        products: dict[str, set[str]] = {}
-        ids: list[UUID] = []
-        for order in orders:
-            products.setdefault(order.intent.owner.plan, set()).add(order.intent.request.product)
-            ids.append(order.id)
-        for plan, names in products.items():
-            for product, lots in self.desk.books.lots(self.desk.book, plan, names).items():
-                self._lots[plan, product] = lots
-        self._holds = self.desk.books.holds(ids)
+    def load(self, orders: Sequence[Order], reported: Sequence[Fill] = ()) -> Mapping[str, list[Fill]]:
+        """Reads the lots and holds of the orders, in one round trip.
+
+        Returns exchange order id -> those of the reported fills that are not in the books yet, in their order.
+        """
+        unique = {fill.entry_id: fill for fill in reported}
+        products = {(order.intent.owner.plan, order.intent.request.product) for order in orders}
+        ids = [order.id for order in orders]
+        self._lots, self._holds, known = self.desk.books.settling(self.desk.book, products, ids, list(unique))
+        return by_order(fill for entry, fill in unique.items() if entry not in known)
 
     def absorb(
         self, order: Order, fills: Sequence[Fill], *, evidence: Iterable[tuple[str, State]] = (), exchange_id: str | None = None,
@@ -169,10 +168,14 @@ def _abandon_late(absorber: Absorber, staged: Sequence[Order]) -> None:
 
 def fills_by_order(desk: Desk, since: datetime) -> Mapping[str, list[Fill]]:
     """Exchange order id -> its fills since then that are not in the books yet, oldest first."""
-    found: dict[str, list[Fill]] = {}
     reported = desk.exchange.fills(since)
     unique = list({fill.entry_id: fill for fill in reported}.values())
-    for fill in desk.books.unknown_entries(desk.book, unique):
+    return by_order(desk.books.unknown_entries(desk.book, unique))
+
+
+def by_order(fills: Iterable[Fill]) -> dict[str, list[Fill]]:
+    found: dict[str, list[Fill]] = {}
+    for fill in fills:
         found.setdefault(fill.exchange_order_id, []).append(fill)
     return found
 

@@ -97,17 +97,30 @@ class Books:
             fees=totals["fees"],
         )
 
-    def lots(self, book: str, plan: str, products: Collection[str]) -> dict[str, Lots]:
-        """The open lots of the products, oldest first; empty `Lots` for a product without any."""
+    def settling(
+        self, book: str, products: Collection[tuple[str, str]], ids: Sequence[UUID], entries: Sequence[str]
+    ) -> tuple[dict[tuple[str, str], Lots], dict[UUID, Decimal], set[str]]:
+        """What outcomes are booked on, in one round trip: open lots of each (plan, product), oldest first; what each order
+        reserves; and which of the venue's entries are booked already.
+        """
         rows = self._rows(
-            """select product, id, left_quantity, left_cost, acquired_at from keel.lot
-               where book = %s and plan = %s and product = any(%s) and left_quantity > 0 order by acquired_at, id""",
-            book, plan, list(products),
+            """select plan, product, id, left_quantity as amount, left_cost as cost, acquired_at, null as entry from keel.lot
+               where book = %s and (plan, product) in (select * from unnest(%s::text[], %s::text[])) and left_quantity > 0
+               union all
+               select null, null, client_order_id, amount, null, null, null from keel.hold where client_order_id = any(%s)
+               union all
+               select null, null, null, null, null, null, entry_id from keel.fill where book = %s and entry_id = any(%s)
+               order by acquired_at, id""",
+            book, [plan for plan, _ in products], [product for _, product in products], list(ids), book, list(entries),
         )  # fmt: skip
-        found: dict[str, list[Lot]] = {product: [] for product in products}
+        lots: dict[tuple[str, str], list[Lot]] = {key: [] for key in products}
+        holds: dict[UUID, Decimal] = {}
         for row in rows:
-            found[row["product"]].append(Lot(row["id"], row["left_quantity"], row["left_cost"], row["acquired_at"]))
-        return {product: Lots(lots) for product, lots in found.items()}
+            if row["plan"] is not None:
+                lots[row["plan"], row["product"]].append(Lot(row["id"], row["amount"], row["cost"], row["acquired_at"]))
+            elif row["id"] is not None:
+                holds[row["id"]] = row["amount"]
+        return {key: Lots(found) for key, found in lots.items()}, holds, {row["entry"] for row in rows if row["entry"]}
 
     def venue_balances(self, book: str) -> dict[str, Decimal]:
         """Asset -> what the ledger says the venue holds for the portfolio, all plans together."""
@@ -135,11 +148,6 @@ class Books:
         """Order -> wall time after which it may not be sent any more."""
         rows = self._rows("select client_order_id, send_before from keel.intent where client_order_id = any(%s)", list(ids))
         return {row["client_order_id"]: row["send_before"] for row in rows}
-
-    def holds(self, ids: Sequence[UUID]) -> dict[UUID, Decimal]:
-        """Order -> what it reserves now."""
-        rows = self._rows("select client_order_id, amount from keel.hold where client_order_id = any(%s)", list(ids))
-        return {row["client_order_id"]: row["amount"] for row in rows}
 
     def unknown_entries(self, book: str, fills: Sequence[Fill]) -> list[Fill]:
         """Those of the fills that are not in the books yet, in the order given."""

@@ -180,6 +180,7 @@ class Prices:
     def __init__(self, client: Client, count: int, now: datetime) -> None:
         self.client = client
         self.count = count
+        self.listed = {f"P{number}-USD" for number in range(count)}
         self.at = now
 
     def now(self) -> datetime:
@@ -195,7 +196,8 @@ class Prices:
         tick, cent = Decimal("1e-8"), Decimal("0.01")
         return {
             id_: Product(id=id_, base=id_.split("-")[0], quote="USD", base_increment=tick, price_increment=cent,
-                         base_min_size=tick, base_max_size=Decimal(10**9), min_notional=Decimal(1)) for id_ in ids
+                         base_min_size=tick, base_max_size=Decimal(10**9), min_notional=Decimal(1))
+            for id_ in ids if id_ in self.listed
         }  # fmt: skip
 
     def candles(self, since: Mapping[str, int], interval: str, until: datetime) -> Any:
@@ -243,9 +245,11 @@ class Venue:
         return order_terms(client_order_id, request)
 
     def submit(self, body: str) -> Any:
+        from trading.errors import OutcomeUnknown
         from trading.exchange.port import Accepted
 
-        return Accepted(self.client.post("/orders", body)["exchange_order_id"])
+        with _otherwise(OutcomeUnknown):
+            return Accepted(self.client.post("/orders", body)["exchange_order_id"])
 
     def cancel(self, exchange_order_ids: Sequence[str]) -> Mapping[str, str]:
         return dict.fromkeys(exchange_order_ids, "filled already")
@@ -260,7 +264,7 @@ class Venue:
                 side=Side(row["side"]), quantity=Decimal(row["quantity"]), limit_price=None, status=Status.FILLED,
                 raw_status="filled", filled=Decimal(row["quantity"]), fees=Decimal(row["fees"]),
                 created_at=datetime.fromtimestamp(row["at"], UTC),
-            ) for row in self.client.get("/orders", since=since.timestamp())
+            ) for row in self._read("/orders", since=since.timestamp())
         ]  # fmt: skip
 
     def fills(self, since: datetime) -> list[Any]:
@@ -272,13 +276,19 @@ class Venue:
                 client_order_id=UUID(row["client_order_id"]), product=row["product"], side=Side(row["side"]),
                 quantity=Decimal(row["quantity"]), price=Decimal(row["price"]), fee=Decimal(row["fee"]), fee_asset="USD",
                 liquidity="taker", traded_at=datetime.fromtimestamp(row["at"], UTC),
-            ) for row in self.client.get("/fills", since=since.timestamp())
+            ) for row in self._read("/fills", since=since.timestamp())
         ]  # fmt: skip
 
     def balances(self) -> dict[str, Any]:
         from trading.exchange.port import Balance
 
-        return {asset: Balance(Decimal(amount), Decimal(0)) for asset, amount in self.client.get("/balances").items()}
+        return {asset: Balance(Decimal(amount), Decimal(0)) for asset, amount in self._read("/balances").items()}
+
+    def _read(self, path: str, **query: object) -> Any:
+        from trading.errors import Unanswered
+
+        with _otherwise(Unanswered):
+            return self.client.get(path, **query)
 
     def products(self, ids: Sequence[str]) -> dict[str, Any]:
         return self.prices.products(ids)
@@ -287,6 +297,15 @@ class Venue:
         from trading.exchange.port import FeeTier
 
         return FeeTier(FEE, FEE)
+
+
+@contextmanager
+def _otherwise(kind: type[Exception]) -> Iterator[None]:
+    """Raises `kind` when no answer, or an unreadable one, came: every error of the HTTP client is an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"the bench venue did not answer: {error}") from error
 
 
 if __name__ == "__main__":

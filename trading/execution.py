@@ -63,11 +63,12 @@ def stage(desk: Desk, intents: Sequence[Intent], quotes: Mapping[str, Quote]) ->
 
 def _stage_new(desk: Desk, new: Sequence[Intent], quotes: Mapping[str, Quote]) -> list[Order]:
     ready: list[Order] = []
+    plan_sha = desk.plan.sha256
     send_before = desk.wall() + timedelta(seconds=desk.plan.orders.time_to_live_seconds)
     for batch in _batches(new, STAGE_BATCH):
         change = Change()
         for intent in batch:
-            change.intent(intent, plan_sha=desk.plan.sha256, send_before=send_before)
+            change.intent(intent, plan_sha=plan_sha, send_before=send_before)
             account, amount = _hold(desk, intent, quotes)
             change.account(account)
             change.hold(intent.client_order_id, account, amount)

@@ -162,7 +162,7 @@ create table keel.intent (
 );
 
 create table keel.order_head (
-  client_order_id   uuid primary key references keel.intent,
+  client_order_id   uuid primary key,                    -- made with its intent: see apply_intents
   book              text not null,
   state             text not null default 'staged',
   seq               int not null default 0,
@@ -189,7 +189,6 @@ create table keel.order_event (
   primary key (client_order_id, seq),
   foreign key (from_state, event, to_state) references keel.transition
 );
-create index on keel.order_event (at) where event = 'send';
 
 -- -------------------------------------------------------------------------------------------------------- books
 
@@ -209,7 +208,7 @@ create index on keel.account (book, plan);
 
 create table keel.hold (                                 -- what a live order reserves; zero once it is closed
   client_order_id uuid primary key references keel.intent,
-  account_id      uuid not null references keel.account,
+  account_id      uuid not null,                         -- apply_holds moves it, or refuses
   amount          keel.holding not null,
   before          keel.holding not null default 0        -- the amount before its last change
 );
@@ -252,7 +251,6 @@ create table keel.posting (
   primary key (txn_id, line),
   foreign key (account_id, asset) references keel.account (id, asset)   -- a line in the wrong asset cannot exist
 );
-create index on keel.posting (account_id);
 
 create table keel.lot (
   id            uuid primary key,
@@ -278,7 +276,6 @@ create table keel.lot_match (
   proceeds keel.amount not null,
   primary key (txn_id, line)
 );
-create index on keel.lot_match (lot_id);
 
 -- ------------------------------------------------------------------------------------- breaker, breaks, audit chain
 
@@ -494,6 +491,9 @@ begin
     returning amount - before into more;
     continue when more = 0;
     update keel.account set held = held + more where id = (e ->> 'account_id')::uuid returning * into a;
+    if not found then
+      raise exception 'there is no account %', e ->> 'account_id' using errcode = 'KE020';
+    end if;
     if more > 0 and a.held > a.posted then
       raise exception 'overdraft on %: % posted, % would be held', a.name, a.posted, a.held using errcode = 'KE013';
     end if;
@@ -501,25 +501,46 @@ begin
   return 1;
 end $$;
 
--- Appends events, in order, and moves each head from where its event starts to where it ends, or not at all.
+-- Appends events, in order, and moves each head once, from where its first event starts to where its last one ends, or
+-- not at all. The events of one order stand together.
 create function keel.apply_events(p jsonb) returns int language plpgsql as $$
 declare
   e jsonb;
-  at_seq int;
+  id uuid;                                               -- of the order whose events are being appended
+  first_seq int;
+  first_state text;
+  last_seq int;
+  last_state text;
+  x_filled numeric;
+  x_exchange text;
+  x_sent timestamptz;
 begin
   for i in 0 .. jsonb_array_length(p) - 1 loop
     e := p -> i;
-    at_seq := e ->> 'seq';
+    if id is distinct from (e ->> 'client_order_id')::uuid then
+      id := e ->> 'client_order_id';
+      first_seq := e ->> 'seq';
+      first_state := e ->> 'from_state';
+      x_filled := null; x_exchange := null; x_sent := null;
+    elsif (e ->> 'seq')::int <> last_seq + 1 or e ->> 'from_state' <> last_state then
+      raise exception 'the events of order % do not join', id using errcode = 'KE020';
+    end if;
+    last_seq := e ->> 'seq';
+    last_state := e ->> 'to_state';
+    x_filled := coalesce((e ->> 'filled')::numeric, x_filled);
+    x_exchange := coalesce(e ->> 'exchange_order_id', x_exchange);
+    if e ->> 'event' = 'send' then x_sent := clock_timestamp(); end if;
     insert into keel.order_event (client_order_id, seq, from_state, event, to_state, evidence, epoch, generations)
-    values ((e ->> 'client_order_id')::uuid, at_seq, e ->> 'from_state', e ->> 'event', e ->> 'to_state',
-            coalesce(e ->> 'evidence', ''), (e ->> 'epoch')::bigint, e ->> 'generations');
+    values (id, last_seq, e ->> 'from_state', e ->> 'event', last_state, coalesce(e ->> 'evidence', ''),
+            (e ->> 'epoch')::bigint, e ->> 'generations');
+    continue when (p -> (i + 1) ->> 'client_order_id')::uuid = id;
     update keel.order_head set
-      state = e ->> 'to_state', seq = at_seq, filled = coalesce((e ->> 'filled')::numeric, filled),
-      reason = coalesce(e ->> 'evidence', ''), exchange_order_id = coalesce(e ->> 'exchange_order_id', exchange_order_id),
-      sent_at = case e ->> 'event' when 'send' then clock_timestamp() else sent_at end, updated_at = clock_timestamp()
-    where client_order_id = (e ->> 'client_order_id')::uuid and seq = at_seq - 1 and state = e ->> 'from_state';
+      state = last_state, seq = last_seq, filled = coalesce(x_filled, filled), reason = coalesce(e ->> 'evidence', ''),
+      exchange_order_id = coalesce(x_exchange, exchange_order_id), sent_at = coalesce(x_sent, sent_at),
+      updated_at = clock_timestamp()
+    where client_order_id = id and seq = first_seq - 1 and state = first_state;
     if not found then
-      raise exception 'order % had moved on already', e ->> 'client_order_id' using errcode = 'KE020';
+      raise exception 'order % had moved on already', id using errcode = 'KE020';
     end if;
   end loop;
   return 1;
@@ -757,6 +778,7 @@ declare
   by_product jsonb := '{}';
   events jsonb := '[]';
   released jsonb := '[]';
+  done bigint;
 begin
   select epoch into current_epoch from keel.portfolio where book = p_book for share;
   if current_epoch is distinct from p_epoch then
@@ -798,7 +820,7 @@ begin
     end if;
   end loop;
   if events <> '[]' then
-    perform keel.record('order.send', jsonb_build_object('events', events, 'holds', released)::text, p_actor, p_flow_run, p_task_run);
+    done := keel.record('order.send', jsonb_build_object('events', events, 'holds', released)::text, p_actor, p_flow_run, p_task_run);
   end if;
 end $$;
 

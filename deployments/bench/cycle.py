@@ -26,7 +26,7 @@ from urllib.request import urlopen
 from config.postgres import EmbeddedPostgres, find_binaries
 from config.prefect import api_url, client_settings, stack_environment
 from deployments.bench import venue
-from deployments.premises import choose_port
+from deployments.stack.premises import choose_port
 from trading import cycle as cycles
 from trading.desk import Desk
 from trading.market import Candles, Floats

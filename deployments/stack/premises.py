@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from config.prefect import HOST, client_settings
-from deployments.processes import ProcessId
+from deployments.stack.processes import ProcessId
 from trading.errors import ConfigurationError
 
 FIRST_PORT = 4200

@@ -20,10 +20,10 @@ from urllib.request import urlopen
 from config.postgres import EmbeddedPostgres, embedded, ledger_url
 from config.prefect import api_url, stack_environment, ui_url
 from config.settings import PROJECT, Settings, private_folder
-from deployments.children import Child
-from deployments.hooks import Hooks
-from deployments.premises import FIRST_PORT, choose_port, recorded, write_shell_file
-from deployments.processes import MARKER, end, marked
+from deployments.stack.children import Child
+from deployments.stack.hooks import Hooks
+from deployments.stack.premises import FIRST_PORT, choose_port, recorded, write_shell_file
+from deployments.stack.processes import MARKER, end, marked
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -110,7 +110,7 @@ class Supervisor:
     async def _bring_up(self, *, once: bool) -> int | None:
         self.say(f"starting Postgres and the Prefect server; state and logs are in {self.home}")
         await self.server.start()
-        prefect = asyncio.create_task(asyncio.to_thread(import_module, "deployments.runs"))
+        prefect = asyncio.create_task(asyncio.to_thread(import_module, "deployments.stack.runs"))
         ledger = await asyncio.to_thread(self._open_ledger)
         self.say("the ledger is up")
         await self.server.until(self._healthy, _START_SECONDS)
@@ -133,8 +133,8 @@ class Supervisor:
         return url
 
     async def _provision(self, client: PrefectClient) -> None:
-        from deployments.provision import ensure_pool, provision
-        from deployments.runs import crash_orphans
+        from deployments.stack.provision import ensure_pool, provision
+        from deployments.stack.runs import crash_orphans
 
         await ensure_pool(client)
         for name in await crash_orphans(client):
@@ -146,7 +146,7 @@ class Supervisor:
         self._watch(self.worker.keep(lambda: self._online(client, started), self.say))
 
     async def _trade(self, client: PrefectClient, ledger: str, *, once: bool) -> int | None:
-        from deployments.runs import describe, recently, run_deployment
+        from deployments.stack.runs import describe, recently, run_deployment
 
         since = recently()
         self.say(f"running {FIRST_RUN}")
@@ -164,7 +164,7 @@ class Supervisor:
 
     async def _announce(self, client: PrefectClient, since: datetime, told: set[Any]) -> None:
         """One line for each run that has ended, for as long as the stack lives."""
-        from deployments.runs import describe, finished_since
+        from deployments.stack.runs import describe, finished_since
 
         names: dict[Any, str] = {}
         while True:
@@ -191,7 +191,7 @@ class Supervisor:
         return await asyncio.to_thread(_answers, f"{api_url(self.port)}/health")
 
     async def _online(self, client: PrefectClient, since: datetime) -> bool:
-        from deployments.runs import worker_online
+        from deployments.stack.runs import worker_online
 
         return bool(await self._asked(worker_online(client, _worker_name(), since)))
 
@@ -227,7 +227,7 @@ class Supervisor:
         from httpx import HTTPError
         from prefect.client.orchestration import get_client
 
-        from deployments.runs import drain
+        from deployments.stack.runs import drain
 
         if not self.server.running() or not await self._healthy():
             return

@@ -11,10 +11,10 @@ from pathlib import Path
 from config.postgres import embedded
 from config.prefect import ui_url
 from config.settings import Settings, load, private_folder
-from deployments.hooks import Hooks, pipeline_hooks
-from deployments.premises import read_record, try_lock
-from deployments.processes import end, marked
-from trading.errors import Busy, ConfigurationError
+from deployments.stack.hooks import Hooks, pipeline_hooks
+from deployments.stack.premises import read_record, try_lock
+from deployments.stack.processes import end, marked
+from trading.errors import Busy
 
 DOWN_SECONDS_MAX = 240.0
 _END_SECONDS = 10.0
@@ -40,7 +40,7 @@ def up(*, once: bool = False, hooks: Hooks | None = None) -> int:
 
     Raises ConfigurationError, Busy (it runs already), LedgerUnavailable, ChildFailed.
     """
-    from deployments.supervisor import make_supervisor  # with asyncio's machinery: the other commands do without
+    from deployments.stack.supervisor import make_supervisor  # with asyncio's machinery: the other commands do without
 
     settings = load()
     home = _home(settings)

@@ -20,7 +20,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from config.settings import PROJECT
-from deployments.declared import Declaration, Declared, Schedule, fingerprint, read_declared
+from deployments.stack.declared import Declaration, Declared, Schedule, fingerprint, read_declared
 from trading.errors import ConfigurationError
 
 POOL = "local"

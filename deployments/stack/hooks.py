@@ -32,7 +32,7 @@ def pipeline_hooks(settings: Settings) -> Hooks:
 def _checks_plans(settings: Settings) -> Callable[[str, str, Mapping[str, Any]], None]:
     def check(deployment: str, cron: str, parameters: Mapping[str, Any]) -> None:
         from config.plans import load_plan
-        from deployments.provision import cron_fits
+        from deployments.stack.provision import cron_fits
         from trading.errors import ConfigurationError
         from trading.market import interval_seconds
 

@@ -22,7 +22,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
-from deployments.provision import POOL
+from deployments.stack.provision import POOL
 from trading.errors import ConfigurationError
 
 _POLL_SECONDS = 0.5
@@ -72,8 +72,9 @@ async def run_deployment(client: PrefectClient, deployment: str) -> FlowRun:
 
 async def final(client: PrefectClient, run_id: UUID) -> FlowRun:
     """The run, once it is in a final state."""
-    while not (run := await client.read_flow_run(run_id)).state or not run.state.is_final():
-        await asyncio.sleep(_POLL_SECONDS)  # noqa: ASYNC110 - the state is another process's: it can only be asked for
+    # The state is another process's: it can only be asked for.
+    while not (run := await client.read_flow_run(run_id)).state or not run.state.is_final():  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_SECONDS)
     return run
 
 
@@ -109,8 +110,8 @@ async def _until_free(client: PrefectClient, deployment_id: UUID) -> None:
         deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
         state=_states((StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)),
     )
-    while await client.read_flow_runs(flow_run_filter=mine, limit=1):
-        await asyncio.sleep(_POLL_SECONDS)  # noqa: ASYNC110 - as in `final`
+    while await client.read_flow_runs(flow_run_filter=mine, limit=1):  # noqa: ASYNC110 - as in `final`
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _in_states(client: PrefectClient, types: Sequence[StateType]) -> list[FlowRun]:

@@ -757,20 +757,17 @@ end $$;
 
 -- ------------------------------------------------------------------------------------------- the road to the wire
 
--- What an open breaker forbids: 0 nothing, 1 what adds risk (reduce-only), 2 all but protective exits (no-new, cancel).
-create function keel.severity(b keel.breaker) returns int language sql immutable as $$
-  select case when b.scope is null then 2 when b.state <> 'open' then 0 when b.level = 'reduce_only' then 1 else 2 end
-$$;
-
 -- Marks staged orders as sending, in the transaction that share-locks the portfolio's epoch and every breaker row that
 -- concerns them: a trip that committed first always wins. What may not go is abandoned. Returns the verdict per order.
+-- Severity is what a breaker forbids: 0 nothing, 1 what adds risk (reduce-only), 2 all but protective exits; a missing
+-- row is open.
 create function keel.mark_sending(p_book text, p_epoch bigint, p_orders uuid[], p_scopes text[], p_actor text,
     p_flow_run text, p_task_run text)
 returns table (client_order_id uuid, verdict text) language plpgsql as $$
 #variable_conflict use_column
 declare
   current_epoch bigint;
-  b keel.breaker;
+  b record;
   o record;
   locked text := '';
   shared int := 0;
@@ -784,23 +781,26 @@ begin
   if current_epoch is distinct from p_epoch then
     raise exception 'fenced: this run holds epoch %, the portfolio is at %', p_epoch, current_epoch using errcode = 'KE021';
   end if;
-  for b in select * from keel.breaker where scope = any (p_scopes || array(
+  for b in select scope, generation,
+             case when state <> 'open' then 0 when level = 'reduce_only' then 1 else 2 end as severity from keel.breaker where scope = any (p_scopes || array(
              select 'product:' || p_book || ':' || product from keel.intent where client_order_id = any (p_orders)))
            order by scope for share loop
     if b.scope = any (p_scopes) then
-      shared := greatest(shared, keel.severity(b));
+      shared := greatest(shared, b.severity);
       found_rows := found_rows + 1;
       locked := concat_ws(' ', nullif(locked, ''), b.scope || '=' || b.generation);
     else
-      by_product := by_product || jsonb_build_object(b.scope, keel.severity(b));
+      by_product := by_product || jsonb_build_object(b.scope, b.severity);
     end if;
   end loop;
-  if found_rows < cardinality(p_scopes) then shared := 2; end if;        -- a missing row is open
-  for o in select h.client_order_id, h.seq, h.state, i.send_before, i.protective, i.side, l.account_id,
-                  greatest(shared, coalesce((by_product ->> ('product:' || p_book || ':' || i.product))::int, 2)) as severity
-           from keel.order_head h join keel.intent i using (client_order_id) left join keel.hold l using (client_order_id)
-           where h.client_order_id = any (p_orders) loop
-    client_order_id := o.client_order_id;
+  if found_rows < cardinality(p_scopes) then shared := 2; end if;
+  foreach client_order_id in array p_orders loop        -- one by one: a join with an array reads whole tables
+    select h.seq, h.state, i.send_before, i.protective, i.side, l.account_id,
+           greatest(shared, coalesce((by_product ->> ('product:' || p_book || ':' || i.product))::int, 2)) as severity
+    into o
+    from keel.order_head h join keel.intent i using (client_order_id) left join keel.hold l using (client_order_id)
+    where h.client_order_id = mark_sending.client_order_id;
+    continue when not found;
     verdict := case
       when o.state <> 'staged' then o.state
       when clock_timestamp() > o.send_before then 'too_late'
@@ -809,13 +809,13 @@ begin
     return next;
     continue when o.state <> 'staged';
     if verdict = 'send' then
-      events := events || jsonb_build_object('client_order_id', o.client_order_id, 'seq', o.seq + 1, 'from_state', 'staged',
+      events := events || jsonb_build_object('client_order_id', client_order_id, 'seq', o.seq + 1, 'from_state', 'staged',
         'event', 'send', 'to_state', 'sending', 'epoch', p_epoch, 'generations', locked);
     else
-      events := events || jsonb_build_object('client_order_id', o.client_order_id, 'seq', o.seq + 1, 'from_state', 'staged',
+      events := events || jsonb_build_object('client_order_id', client_order_id, 'seq', o.seq + 1, 'from_state', 'staged',
         'event', 'abandon', 'to_state', 'abandoned', 'evidence', verdict, 'epoch', p_epoch, 'generations', locked);
       if o.account_id is not null then
-        released := released || jsonb_build_object('client_order_id', o.client_order_id, 'account_id', o.account_id, 'amount', 0);
+        released := released || jsonb_build_object('client_order_id', client_order_id, 'account_id', o.account_id, 'amount', 0);
       end if;
     end if;
   end loop;

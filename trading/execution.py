@@ -17,7 +17,7 @@ from trading.errors import BooksRefused, OutcomeUnknown
 from trading.exchange.port import Accepted, Rejected
 from trading.ledger import Account
 from trading.market import Quote
-from trading.orders import Intent, Order, Side, State, client_order_id
+from trading.orders import Fill, Intent, Order, Side, State, client_order_id
 from trading.plan import order_price
 from trading.risk import Approved
 from trading.settlement import SCAN_OVERLAP, Absorber, Settled
@@ -115,7 +115,7 @@ def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order]) -> Settled:
             sent.append((order, outcome))
         else:
             settled.append((order, *outcome))
-    reported = desk.exchange.fills(desk.market_now() - SCAN_OVERLAP) if sent else []
+    reported = _reported(desk, [accepted for _, accepted in sent])
     fills = absorber.load([order for order in batch if verdicts[order.id] == "send"], reported)
     for order, accepted in sent:
         id_ = accepted.exchange_order_id
@@ -124,6 +124,14 @@ def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order]) -> Settled:
         absorber.absorb(_as_sending(order), (), evidence=[(event, state)], note=note)
     _count_operations(desk, absorber, len(sent), settled)
     return absorber.write("order.outcome")
+
+
+def _reported(desk: Desk, accepted: Sequence[Accepted]) -> list[Fill]:
+    """What the orders traded: as the answers told it, or one scan of the venue's fills where an answer did not."""
+    told = [answer.fills for answer in accepted if answer.fills is not None]
+    if len(told) < len(accepted):
+        return desk.exchange.fills(desk.market_now() - SCAN_OVERLAP)
+    return [fill for fills in told for fill in fills]
 
 
 def _submit(desk: Desk, order: Order, deadline: float) -> Accepted | tuple[str, State, str]:

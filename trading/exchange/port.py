@@ -7,7 +7,7 @@ Reads raise Unanswered and may be retried. A send has three outcomes: `Accepted`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -20,9 +20,11 @@ from trading.orders import Fill, Request, Side
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The venue has the order under `exchange_order_id`; whether it traded is asked by `fills`."""
+    """The venue has the order under `exchange_order_id`."""
 
     exchange_order_id: str
+    fills: tuple[Fill, ...] | None = field(default=None, compare=False)
+    """What it traded at once, where the answer tells all of it; None where that must be asked by `Exchange.fills`."""
 
 
 @dataclass(frozen=True, slots=True)

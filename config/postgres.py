@@ -32,7 +32,7 @@ DATABASE = "keel"
 _OWNER = "keel"
 _SOCKET_PATH_MAX = 85  # a Unix socket's path may have 107 bytes, file name included
 _CLONE_NEWUSER = 0x10000000
-_STALE_GRACE_SECONDS = 10.0
+_EARLIER_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 
 
@@ -124,9 +124,9 @@ class EmbeddedPostgres:
             return
         with self._alone():
             self._prepare()
-            if self.running():
+            if self.running() or self._comes_back():
                 return
-            self._clear_stale_pid()
+            self._clear_stale_locks()
             self._launch()
 
     def stop(self) -> None:
@@ -134,7 +134,8 @@ class EmbeddedPostgres:
         if not (self.data / "postmaster.pid").exists():
             return
         with self._alone():
-            self._program("pg_ctl", "-w", "-m", "fast", "-D", str(self.data), "stop", timeout=60)
+            if self._processes():  # else the number in the file may be another program's by now, which pg_ctl would hit
+                self._program("pg_ctl", "-w", "-m", "fast", "-D", str(self.data), "stop", timeout=60)
 
     def create_database(self, name: str) -> None:
         """Makes the database unless it is there."""
@@ -143,7 +144,7 @@ class EmbeddedPostgres:
             if connection.execute("select from pg_database where datname = %s", (name,)).fetchone() is None:
                 try:
                     connection.execute(psycopg.sql.SQL("create database {}").format(psycopg.sql.Identifier(name)))
-                except psycopg.errors.DuplicateDatabase:
+                except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                     return  # another process was faster
 
     # ------------------------------------------------------------------------------------------------- internals
@@ -199,25 +200,33 @@ class EmbeddedPostgres:
             tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
             raise LedgerUnavailable(f"Postgres did not start in {self.data}; the end of its log:\n{tail}")
 
-    def _clear_stale_pid(self) -> None:
-        """Removes a pid file that no server of this folder stands behind.
+    def _comes_back(self) -> bool:
+        """True once an earlier server of this folder answers (it was recovering); False once nothing of it is left.
 
-        Postgres itself refuses to start while the pid in it exists, even as a zombie or as another program that got the
-        same number. Whether one of its processes still lives is seen by its working directory, the data folder.
+        Whether one of its processes still lives is seen by its working directory, the data folder.
         """
-        pid_file, end = self.data / "postmaster.pid", time.monotonic() + _STALE_GRACE_SECONDS
-        while pid_file.exists():
-            waiting = self._processes() or _is_zombie(_first_number(pid_file))
-            if waiting and time.monotonic() < end:
-                time.sleep(_POLL_SECONDS)  # backends of a killed server notice within moments
-                continue
-            if left := self._processes():
+        end = time.monotonic() + _EARLIER_SECONDS
+        while left := self._processes():
+            if self.running():
+                return True
+            if time.monotonic() > end:
                 raise LedgerUnavailable(f"processes {left} of an earlier Postgres still use {self.data}: end them")
-            pid_file.unlink(missing_ok=True)
+            time.sleep(_POLL_SECONDS)  # backends of a killed server notice within moments
+        return False
+
+    def _clear_stale_locks(self) -> None:
+        """Removes what a killed server left.
+
+        Postgres itself refuses to start while the number in its pid file, or in its socket's lock file, exists: even as a
+        zombie, or as another program that got the same number.
+        """
+        for file in (self.data / "postmaster.pid", *self.socket.glob(".s.PGSQL.*")):
+            file.unlink(missing_ok=True)
 
     def _processes(self) -> list[int]:
         """Ids of the processes whose working directory is the data folder; zombies have none."""
-        return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _working_directory(entry) == str(self.data)]
+        data = str(self.data.resolve())
+        return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _working_directory(entry) == data]
 
     def _program(self, name: str, *arguments: str, timeout: float = 15) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - our own program and paths
@@ -249,17 +258,3 @@ def _working_directory(process: Path) -> str:
         return str((process / "cwd").readlink())
     except OSError:  # it ended, or belongs to another user
         return ""
-
-
-def _first_number(path: Path) -> int:
-    try:
-        return int((path.read_text().split() or ["0"])[0])
-    except (FileNotFoundError, ValueError):
-        return 0
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

@@ -227,7 +227,9 @@ def execute(desk: Desk, cycle: Cycle) -> None:
         return
     slot = slot_name(desk.plan.name, cycle.slot_at)
     intents = execution.intents_of(desk, slot, cycle.approved, cycle.market.quotes)
-    orders = execution.stage(desk, intents, cycle.market.quotes)
+    left = execution.left_staged(desk, slot) if cycle.claim.outcome == "resumed" else []
+    known = {order.id for order in left}
+    orders = left + [order for order in execution.stage(desk, intents, cycle.market.quotes) if order.id not in known]
     cycle.executed = execution.send(desk, cycle.claim.epoch, orders)
 
 

@@ -61,6 +61,12 @@ def stage(desk: Desk, intents: Sequence[Intent], quotes: Mapping[str, Quote]) ->
     return ready + _stage_new(desk, [intent for intent in intents if intent.client_order_id not in stored], quotes)
 
 
+def left_staged(desk: Desk, slot: str) -> list[Order]:
+    """What an earlier run of this slot staged and never sent: approved then, it is sent now if it is still in time."""
+    live = desk.books.live_orders(desk.book)
+    return [order for order in live if order.state is State.STAGED and order.intent.owner.slot == slot]
+
+
 def _stage_new(desk: Desk, new: Sequence[Intent], quotes: Mapping[str, Quote]) -> list[Order]:
     ready: list[Order] = []
     plan_sha = desk.plan.sha256

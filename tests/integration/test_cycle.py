@@ -147,6 +147,27 @@ def test_a_run_killed_after_the_venue_accepted_leaves_one_order_that_the_next_ru
         check_books(desk)
 
 
+def test_a_run_killed_between_stage_and_send_is_taken_over_and_its_order_is_sent(database_url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "candles"
+    with replay_desk(database_url, folder) as desk:
+        cycles.run(desk)
+    child = os.fork()
+    if child == 0:
+        with replay_desk(database_url, folder) as desk:
+            desk.journal.mark_sending = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment]
+            for _ in range(120):
+                cycles.run(desk)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    with replay_desk(database_url, folder) as desk:
+        [left] = desk.books.live_orders(desk.book)
+        assert left.state is State.STAGED
+        cycles.run(desk)
+        assert desk.books.orders([left.id])[left.id].state is State.FILLED
+        check_books(desk)
+
+
 def test_a_planted_difference_becomes_a_break_and_freezes_the_asset(desk: Desk) -> None:
     trade_until(desk, Side.BUY)
     product = next(iter(desk.books.portfolio(desk.book, "default", "USD", desk.market_now()).positions))

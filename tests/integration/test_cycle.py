@@ -37,7 +37,8 @@ def check_books(desk: Desk) -> None:
     assert rows.fetchall() == []
     held = desk.books.connection.execute("""
         select a.product, a.posted from keel.account a where a.kind = 'trading' and a.asset = split_part(a.product, '-', 1)
-        and a.posted <> -coalesce((select sum(left_quantity) from keel.lot l where l.product = a.product and l.plan = a.plan), 0)""")
+        and a.posted <> -coalesce(
+          (select sum(left_quantity) from keel.lot l where l.product = a.product and l.plan = a.plan), 0)""")
     assert held.fetchall() == []
 
 

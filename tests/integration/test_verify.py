@@ -13,6 +13,7 @@ from tests.builders.plans import buy, sell
 from tests.builders.venues import later, quick_desk
 from trading import hand
 from trading.cycle import run
+from trading.errors import LedgerUnavailable
 from trading.orders import OrderType, State, TimeInForce
 from trading.store.database import Connection, connect, migrate
 from trading.store.verify import invariants, prove, verify
@@ -64,14 +65,16 @@ CORRUPTIONS = {
     "sends_under_a_breaker_that_let_them": f"""
         update keel.order_event set generations = 'global=99' where client_order_id = {FIRST} and event = 'send'""",
     "sends_under_a_known_epoch": f"update keel.order_event set epoch = 99 where client_order_id = {FIRST} and event = 'send'",
-    "nothing_sent_too_late": f"update keel.intent set send_before = created_at - interval '1 hour' where client_order_id = {FIRST}",
+    "nothing_sent_too_late": f"""
+        update keel.intent set send_before = created_at - interval '1 hour' where client_order_id = {FIRST}""",
     "doubts_have_a_break": "update keel.order_head set updated_at = now() - interval '1 hour' where state = 'cancelling'",
     "orders_have_an_approval": "update keel.evaluation set approved = false where slot = 'hand:1'",
     "configurations_match_their_hash": "update keel.config_version set body = body || ' '",
     "breaker_is_its_last_event": "update keel.breaker set state = 'half_open' where scope = 'global'",
     "only_a_person_resumes": """
         insert into keel.breaker_event values
-          ('global', 1, 'closed', 'open', 'no_new', '', 'anna', '[]', now()), ('global', 2, 'open', 'closed', null, '', 'anna', '[]', now());
+          ('global', 1, 'closed', 'open', 'no_new', '', 'anna', '[]', now()),
+          ('global', 2, 'open', 'closed', null, '', 'anna', '[]', now());
         update keel.breaker set generation = 2 where scope = 'global'""",
     "cycles_of_orders_exist": """
         update keel.intent set slot = 'default@2020-01-01T00:00:00Z' where slot = 'hand:1';
@@ -165,16 +168,14 @@ def test_slots_that_nobody_looked_at_are_named_but_break_nothing(database_url: s
 
 
 def test_a_long_list_of_exceptions_is_cut_and_counted(corrupted: Connection) -> None:
-    corrupted.execute("insert into keel.fill select book, 'copy-' || n, trade_id, exchange_order_id, client_order_id, product, side,"
-                      " quantity, price, fee, fee_asset, liquidity, traded_at from keel.fill, generate_series(1, 30) n"
+    corrupted.execute("insert into keel.fill select book, 'copy-' || n, trade_id, exchange_order_id, client_order_id, product,"
+                      " side, quantity, price, fee, fee_asset, liquidity, traded_at from keel.fill, generate_series(1, 30) n"
                       " where entry_id = 'entry-0'")  # fmt: skip
     (check,) = [check for check in prove(corrupted).checks if check.name == "fills_posted_once"]
     assert check.found[-1] == "... and 10 more"
 
 
 def test_a_ledger_that_is_away_is_an_error_of_ours(postgres: EmbeddedPostgres) -> None:
-    from trading.errors import LedgerUnavailable
-
     with pytest.raises(LedgerUnavailable):
         verify(postgres.url("no_such_database"))
 

@@ -144,7 +144,7 @@ def _statistics(
         "profit_factor": performance.profit_factor(results),
         "success_rate": performance.success_rate(*_ended(outcomes)),
         "slippage_mean": performance.slippage(arrivals),
-        "slippage_worst": max((performance.slippage_of(side, price, arrival) for side, _, price, arrival in arrivals), default=None),
+        "slippage_worst": max((performance.slippage_of(side, price, mid) for side, _, price, mid in arrivals), default=None),
         "latency_median": performance.percentile(waits, 0.5),
         "latency_p95": performance.percentile(waits, 0.95),
     }

@@ -162,6 +162,7 @@ def _styled(drawn: Any, height: int) -> Any:
     drawn.update_yaxes(**grid)
     return drawn.update_layout(
         template="none", height=height, margin={"l": 8, "r": 8, "t": 30, "b": 8}, hovermode="x unified", dragmode=False,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"family": "system-ui, sans-serif", "size": 12, "color": SOFT},
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 12, "color": SOFT},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, showlegend=True,
     )  # fmt: skip

@@ -199,18 +199,10 @@ def slippage(fills: Sequence[tuple[str, float, float, float]]) -> float | None:
     return worse / weight if weight else None
 
 
-def latency_seconds(spans: Sequence[tuple[datetime, datetime]], share: float) -> float | None:
-    """The seconds that `share` (0 … 1) of the spans (decided, filled) do not exceed; None without a span.
-
-    0.5 is the median. Both ends are wall time: of a replay's market times it would say nothing.
-    """
-    return percentile([(end - start).total_seconds() for start, end in spans], share)
-
-
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The value that `share` (0 … 1) of the values do not exceed, linear between them; None without a value.
+    """The value that `share` (0 … 1) of the values do not exceed, linear between them, in their unit; None without a value.
 
-    NaN values are left out.
+    What a latency in seconds is told by: 0.5 is the median. NaN values are left out. Of 1, 2, 3, 4 the median is 2.5.
     """
     known = np.asarray(values, dtype=np.float64)
     known = known[~np.isnan(known)]

@@ -216,13 +216,20 @@ def test_the_mean_slippage_is_weighted_by_notional() -> None:
     assert performance.slippage([]) is None
 
 
-def test_latency_is_in_seconds_between_the_values_linear() -> None:
-    spans = [(MONDAY, MONDAY + timedelta(seconds=seconds)) for seconds in (4, 1, 2, 3)]
-    assert performance.latency_seconds(spans, 0.5) == pytest.approx(2.5)
-    assert performance.latency_seconds(spans, 1) == pytest.approx(4)
-    assert performance.latency_seconds([], 0.5) is None
-    assert performance.percentile([NAN, 1.0, NAN, 3.0], 0.5) == pytest.approx(2.0)
-    assert performance.percentile([NAN], 0.5) is None
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [
+        ((4.0, 1.0, 2.0, 3.0), 0.5, 2.5),
+        ((4.0, 1.0, 2.0, 3.0), 0.95, 3.85),  # 0.95 of the three steps from 1 to 4
+        ((4.0, 1.0), 1.0, 4.0),
+        ((7.0,), 0.95, 7.0),
+        ((NAN, 1.0, NAN, 3.0), 0.5, 2.0),
+        ((NAN,), 0.5, None),
+        ((), 0.5, None),
+    ],
+)
+def test_a_percentile_lies_between_the_values(values: tuple[float, ...], share: float, expected: float | None) -> None:
+    assert performance.percentile(values, share) == (None if expected is None else pytest.approx(expected))
 
 
 # ---- whatever the curve

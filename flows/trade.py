@@ -12,7 +12,7 @@ from config.desk import open_desk
 from flows.parameters import PlanParameters
 from tasks import cycle as step
 from tasks.publishing import outcome, publish
-from tasks.runtime import author, run_name, scheduled_at, warm_up
+from tasks.runtime import author, due, run_name, warm_up
 from trading.cycle import Cycle, concluded
 from trading.desk import Desk
 from trading.orders import Mode
@@ -32,12 +32,12 @@ def trade(params: PlanParameters) -> State[str]:
     that was traded already, or that is stale, trades nothing and says so.
     """
     with open_desk(params.plan, mode=Mode.PAPER, author=author) as desk:
-        return outcome(cycle_as_tasks(desk, scheduled_at()))
+        return outcome(cycle_as_tasks(desk, due()))
 
 
-def cycle_as_tasks(desk: Desk, due: datetime) -> Cycle:
+def cycle_as_tasks(desk: Desk, at: datetime) -> Cycle:
     """The steps of `trading.cycle.run`, each as a task."""
-    work = step.claim_slot(lambda: desk, due)
+    work = step.claim_slot(lambda: desk, at)
     with concluded(desk, work.cycle):
         work = step.settle_orders(work)
         work = step.fetch_prices(work)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime
 from threading import Thread
 
 from prefect.runtime import flow_run, task_run
 
+from config.clock import wall_clock
 from config.plans import load_plan
 from config.settings import load
 from trading.market import last_close
@@ -33,7 +35,17 @@ def author() -> Author:
 def scheduled_at() -> datetime:
     """When this run was due: its schedule's time, or the moment at which a person asked for it."""
     due = flow_run.scheduled_start_time
-    return datetime.now(UTC) if due is None else due.astimezone(UTC)
+    return wall_clock() if due is None else due.astimezone(UTC)
+
+
+def due() -> datetime:
+    """`scheduled_at`, once it has come: the engine may start a prefetched run some tenths of a second early, and then the
+    candle of its slot has not closed yet.
+    """
+    at = scheduled_at()
+    while (left := (at - wall_clock()).total_seconds()) > 0:
+        time.sleep(left)
+    return at
 
 
 def run_name(plan: str) -> str:

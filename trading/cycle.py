@@ -131,7 +131,8 @@ def _slot(desk: Desk, scheduled_at: datetime | None) -> datetime | None:
     if desk.source.is_replay:
         after = desk.books.last_slot(desk.book, plan.name)
         return desk.source.next_slot(plan.products, plan.interval, desk.history, after)
-    return last_close(scheduled_at or desk.source.now(), plan.interval)
+    now = desk.source.now()  # a run that starts early must not take a candle that is still open
+    return last_close(min(scheduled_at or now, now), plan.interval)
 
 
 def _staleness(desk: Desk, slot_at: datetime, now: datetime) -> str:

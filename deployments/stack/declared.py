@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import prefect
 import yaml
-from prefect.utilities.templating import apply_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config.settings import PROJECT
 from trading.errors import ConfigurationError
 from trading.plan import worded
+
+CheckSchedule = Callable[[str, str, Mapping[str, Any]], None]
+"""(deployment, cron, parameters): raises ConfigurationError when the cron does not fit what the parameters name."""
+
+_PLACEHOLDER = re.compile(r"{{\s*(.+?)\s*}}")
 
 
 class Part(BaseModel):
@@ -78,8 +83,9 @@ class Declared(Part):
     deployments: list[Declaration] = Field(min_length=1)
 
 
-def read_declared(file: Path) -> Declared:
+def read_declared(file: Path, environment: Mapping[str, str]) -> Declared:
     """The declared deployments, environment variables filled in. Raises ConfigurationError with every problem."""
+    unknown: set[str] = set()
     try:
         raw = yaml.safe_load(file.read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -87,12 +93,46 @@ def read_declared(file: Path) -> Declared:
     if not isinstance(raw, Mapping):
         raise ConfigurationError(f"{file}: found no mapping, expected the keys of a prefect.yaml")
     try:
-        declared = Declared.model_validate(apply_values(dict(raw), {}))
+        declared = Declared.model_validate(_filled(raw, environment, unknown))
     except ValidationError as error:
         raise ConfigurationError([f"{file}: {key}: {text}" for key, text in worded(error, Declared)]) from None
-    if problems := _problems(declared):
+    placeholders = [f"found {name}, expected {{{{ $NAME }}}} of a variable that is set" for name in sorted(unknown)]
+    if problems := placeholders + _problems(declared):
         raise ConfigurationError([f"{file}: {problem}" for problem in problems])
     return declared
+
+
+def checked(declared: Declared, check_schedule: CheckSchedule) -> Declared:
+    """The same, when every schedule is right for what its parameters name. Raises ConfigurationError with every problem."""
+    problems: list[str] = []
+    for declaration in declared.deployments:
+        for schedule in declaration.schedules:
+            try:
+                check_schedule(declaration.full_name, schedule.cron, declaration.parameters)
+            except ConfigurationError as error:
+                problems += error.problems
+    if problems:
+        raise ConfigurationError(list(dict.fromkeys(problems)))  # a bad plan is named once, however many run it
+    return declared
+
+
+def _filled(value: Any, environment: Mapping[str, str], unknown: set[str]) -> Any:
+    """The value with `{{ $NAME }}` replaced, as `prefect deploy` would; other placeholders are collected in `unknown`.
+
+    Not by Prefect's own function: importing it takes longer than all of the checks, which come before anything starts.
+    """
+    if isinstance(value, Mapping):
+        return {key: _filled(item, environment, unknown) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, environment, unknown) for item in value]
+    return _PLACEHOLDER.sub(lambda found: _variable(found, environment, unknown), value) if isinstance(value, str) else value
+
+
+def _variable(found: re.Match[str], environment: Mapping[str, str], unknown: set[str]) -> str:
+    name = found.group(1).removeprefix("$")
+    if not found.group(1).startswith("$") or name not in environment:
+        unknown.add(found.group())
+    return environment.get(name, "")
 
 
 def _problems(declared: Declared) -> list[str]:
@@ -104,7 +144,7 @@ def _problems(declared: Declared) -> list[str]:
 
 def fingerprint(file: Path, declared: Declared) -> str:
     """Changes when the file, a source beside an entrypoint, the checkout's place or Prefect's version does."""
-    digest = hashlib.sha256(f"{PROJECT}\n{prefect.__version__}\n".encode())
+    digest = hashlib.sha256(f"{PROJECT}\n{version('prefect')}\n".encode())
     folders = {declaration.source.parent for declaration in declared.deployments}
     for source in [file, *sorted(path for folder in folders for path in folder.glob("*.py"))]:
         digest.update(source.read_bytes())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from config.settings import Settings
+from deployments.stack.declared import CheckSchedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +17,7 @@ class Hooks:
 
     migrate: Callable[[str], None]
     """(ledger's URL): brings the schema to this version."""
-    check_schedule: Callable[[str, str, Mapping[str, Any]], None]
-    """(deployment, cron, parameters): raises ConfigurationError when the cron does not fit the plan."""
+    check_schedule: CheckSchedule
     summary: Callable[[str, str], str | None]
     """(ledger's URL, flow-run id): what that run saw, decided and did, as text; None when it wrote no cycle."""
 
@@ -29,10 +29,10 @@ def pipeline_hooks(settings: Settings) -> Hooks:
     return Hooks(migrate=ensure_schema, check_schedule=_checks_plans(settings), summary=_summary)
 
 
-def _checks_plans(settings: Settings) -> Callable[[str, str, Mapping[str, Any]], None]:
+def _checks_plans(settings: Settings) -> CheckSchedule:
     def check(deployment: str, cron: str, parameters: Mapping[str, Any]) -> None:
         from config.plans import load_plan
-        from deployments.stack.provision import cron_fits
+        from deployments.stack.schedules import cron_fits
         from trading.errors import ConfigurationError
         from trading.market import interval_seconds
 

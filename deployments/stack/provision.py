@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from croniter import croniter
-from croniter.croniter import CroniterError
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import ConcurrencyOptions
@@ -20,16 +15,12 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from config.settings import PROJECT
-from deployments.stack.declared import Declaration, Declared, Schedule, fingerprint, read_declared
+from deployments.stack.declared import Declaration, Declared, Schedule, fingerprint
 from trading.errors import ConfigurationError
 
 POOL = "local"
 CRASHED_AFTER_SECONDS = 90
 _VERSION = "keel-"
-_A_MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
-
-CheckSchedule = Callable[[str, str, Mapping[str, Any]], None]
-"""(deployment, cron, parameters): raises ConfigurationError when the cron does not fit what the parameters name."""
 
 _CRASH_AUTOMATION = AutomationCore.model_validate({
     "name": "keel: runs without a heartbeat are crashed",
@@ -50,33 +41,8 @@ _CRASH_AUTOMATION = AutomationCore.model_validate({
 })  # fmt: skip
 
 
-def cron_fits(cron: str, interval_seconds: int) -> bool:
-    """True if the cron (UTC) fires exactly one interval apart, every time over a week.
-
-    Raises ConfigurationError for what is no cron line of five fields.
-    """
-    if len(cron.split()) != 5 or not croniter.is_valid(cron):
-        raise ConfigurationError(f"cron: found {cron!r}, expected five fields such as '0 * * * *'")
-    until = _A_MONDAY + timedelta(days=7) + 2 * timedelta(seconds=interval_seconds)
-    firings = croniter(cron, _A_MONDAY, ret_type=datetime)
-    try:
-        last = firings.get_next()
-        while last < until:
-            following = firings.get_next()
-            if (following - last).total_seconds() != interval_seconds:
-                return False
-            last = following
-    except CroniterError:  # a date that never comes, such as 30 February
-        return False
-    return True
-
-
-async def provision(client: PrefectClient, file: Path, check_schedule: CheckSchedule) -> bool:
-    """Brings the server in line with the file; False when it already was. Raises ConfigurationError."""
-    declared = read_declared(file)
-    for declaration in declared.deployments:
-        for schedule in declaration.schedules:
-            check_schedule(declaration.full_name, schedule.cron, declaration.parameters)
+async def provision(client: PrefectClient, file: Path, declared: Declared) -> bool:
+    """Brings the server in line with the file's declarations; False when it already was. Raises ConfigurationError."""
     version = _VERSION + fingerprint(file, declared)
     present = {f"{flow}/{deployment.name}": deployment for flow, deployment in await _deployments(client)}
     wanted = {declaration.full_name for declaration in declared.deployments}

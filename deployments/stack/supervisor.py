@@ -21,6 +21,7 @@ from config.postgres import EmbeddedPostgres, embedded, ledger_url
 from config.prefect import api_url, stack_environment, ui_url
 from config.settings import PROJECT, Settings, private_folder
 from deployments.stack.children import Child
+from deployments.stack.declared import Declared, checked, read_declared
 from deployments.stack.hooks import Hooks
 from deployments.stack.premises import FIRST_PORT, choose_port, recorded, write_shell_file
 from deployments.stack.processes import MARKER, end, marked
@@ -46,6 +47,7 @@ class Supervisor:
     settings: Settings
     home: Path
     hooks: Hooks
+    declared: Declared
     port: int
     server: Child
     worker: Child
@@ -141,7 +143,7 @@ class Supervisor:
             self.say(f"run {name} had lost its process: set to Crashed")
         started = datetime.now(UTC)
         await self.worker.start()
-        if await provision(client, self.settings.prefect_yaml, self.hooks.check_schedule):
+        if await provision(client, self.settings.prefect_yaml, self.declared):
             self.say(f"deployments and schedules are those of {self.settings.prefect_yaml}")
         self._watch(self.worker.keep(lambda: self._online(client, started), self.say))
 
@@ -243,7 +245,7 @@ class Supervisor:
 
 
 def make_supervisor(settings: Settings, home: Path, hooks: Hooks) -> Supervisor:
-    """A supervisor with its port chosen and its programs named, nothing started. Raises ConfigurationError.
+    """A supervisor with its port chosen, schedules and plans checked, nothing started. Raises ConfigurationError.
 
     Points this process's own Prefect client at the stack's server, whatever the caller's shell or profile says.
     """
@@ -253,12 +255,14 @@ def make_supervisor(settings: Settings, home: Path, hooks: Hooks) -> Supervisor:
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]
     os.environ.update(environment)
+    declared = checked(read_declared(settings.prefect_yaml, os.environ), hooks.check_schedule)
     children = environment | {MARKER: str(home)}
     worker = ("worker", "start", "--pool", "local", "--name", _worker_name(), "--limit", str(_RUNS_AT_ONCE_MAX))
     return Supervisor(
         settings=settings,
         home=home,
         hooks=hooks,
+        declared=declared,
         port=port,
         server=_child(home, "server", children, "server", "start"),
         worker=_child(home, "worker", children, *worker),

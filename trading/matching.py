@@ -2,19 +2,23 @@
 
 At once     a market order, and the marketable part of a limit order, takes the touch (or walks the book where one is
             known), each price worsened by the slippage; never more than the participation share of a candle's volume.
+            What we took before against the same quote is gone: slices of one exit do not all get the best price.
 Later       what rests is held against each later candle. A limit order fills only when the price went through it, at
-            its limit, never better. A stop fills at the worse of its stop and the candle's open, plus slippage.
+            its limit, never better. A stop fills at the worse of its stop and the candle's open, plus slippage. A stop
+            limit that triggers trades from the next candle on, at its limit and the taker's fee.
+Rounding    increments bind prices and quantities. Fees are exact to 18 decimals, beyond that rounded up, against us;
+            notionals beyond 18 decimals are rounded half to even, as the ledger does (`Fill.notional`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 
 from trading.market import Product, Quote
-from trading.money import LEDGER_UNIT, ONE, ZERO, ceil_to, floor_to
+from trading.money import LEDGER_UNIT, ONE, ZERO, ceil_to, floor_to, ledger_round
 from trading.orders import OrderType, Request, Side, TimeInForce
 from trading.plan import Costs
 
@@ -30,7 +34,7 @@ class Execution:
 
     @property
     def notional(self) -> Decimal:
-        return self.quantity * self.price
+        return ledger_round(self.quantity * self.price)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,12 @@ def refusal(request: Request, rules: Product | None, quote: Quote | None) -> Ref
     """Why the venue would refuse the order whatever the account holds; None when it would take it."""
     if rules is None:
         return Refusal("INVALID_PRODUCT_ID", f"{request.product} is not traded here")
-    if not rules.tradable or (rules.limit_only and request.type is OrderType.MARKET):
-        return Refusal("UNTRADABLE_PRODUCT", f"{request.product} does not take this order now")
     if quote is None:
         return Refusal("INVALID_NO_LIQUIDITY", f"{request.product} has no quote")
+    unpriced = request.type in (OrderType.MARKET, OrderType.STOP)
+    takes = unpriced or is_marketable(request, quote)
+    if not rules.tradable or (rules.limit_only and unpriced) or (rules.post_only and takes):
+        return Refusal("UNTRADABLE_PRODUCT", f"{request.product} does not take this order now")
     if request.quantity <= 0 or request.quantity % rules.base_increment:
         return Refusal("INVALID_SIZE_PRECISION", f"quantity {request.quantity}, increment {rules.base_increment}")
     for price in (request.limit_price, request.stop_price):
@@ -96,11 +102,19 @@ def _terms_refusal(request: Request, quote: Quote) -> Refusal | None:
     needs_stop = request.type in (OrderType.STOP, OrderType.STOP_LIMIT)
     if needs_limit != (request.limit_price is not None) or needs_stop != (request.stop_price is not None):
         return Refusal("INVALID_REQUEST", f"a {request.type} order with limit {request.limit_price}, stop {request.stop_price}")
-    if request.time_in_force is TimeInForce.GTD and request.expires_at is None:
-        return Refusal("PREVIEW_INVALID_END_TIME", "a GTD order without an end")
+    if request.time_in_force is TimeInForce.GTD and (request.expires_at is None or request.expires_at <= quote.at):
+        return Refusal("PREVIEW_INVALID_END_TIME", f"a GTD order that ends at {request.expires_at}, now {quote.at}")
     if request.post_only and (request.type is not OrderType.LIMIT or is_marketable(request, quote)):
         return Refusal("INVALID_LIMIT_PRICE_POST_ONLY", "a post-only order would take")
+    return _stop_refusal(request, quote)
+
+
+def _stop_refusal(request: Request, quote: Quote) -> Refusal | None:
     if request.stop_price is not None:
+        buys, limit = request.side is Side.BUY, request.limit_price
+        if limit is not None and (limit < request.stop_price if buys else limit > request.stop_price):
+            word = "ABOVE" if buys else "BELOW"
+            return Refusal(f"PREVIEW_STOP_PRICE_{word}_LIMIT_PRICE", f"stop {request.stop_price}, limit {limit}")
         reached = request.stop_price <= quote.ask if request.side is Side.BUY else request.stop_price >= quote.bid
         if reached:
             word = "BELOW" if request.side is Side.BUY else "ABOVE"
@@ -117,12 +131,15 @@ def is_marketable(request: Request, quote: Quote) -> bool:
     return request.limit_price >= quote.ask if request.side is Side.BUY else request.limit_price <= quote.bid
 
 
-def match_now(request: Request, rules: Product, quote: Quote, costs: Costs, volume: Decimal) -> Matched:
-    """What fills at once, and what becomes of the rest: it rests if it may, else it is cancelled."""
+def match_now(request: Request, rules: Product, quote: Quote, costs: Costs, volume: Decimal, taken: Decimal = ZERO) -> Matched:
+    """What fills at once, and what becomes of the rest: it rests if it may, else it is cancelled.
+
+    `volume` is the last candle's, in base; `taken` is what we took of this side since this very quote.
+    """
     executions: tuple[Execution, ...] = ()
     if is_marketable(request, quote):
-        most = floor_to(min(request.quantity, costs.participation * volume), rules.base_increment)
-        executions = tuple(_take(request, rules, quote, costs, most))
+        most = floor_to(min(request.quantity, costs.participation * volume - taken), rules.base_increment)
+        executions = tuple(_take(request, rules, quote, costs, most, taken))
     left = request.quantity - sum((part.quantity for part in executions), ZERO)
     waits = request.type in (OrderType.STOP, OrderType.STOP_LIMIT) or (
         request.type is OrderType.LIMIT and request.time_in_force is not TimeInForce.IOC
@@ -130,25 +147,25 @@ def match_now(request: Request, rules: Product, quote: Quote, costs: Costs, volu
     return Matched(executions, "filled" if not left else "open" if waits else "cancelled")
 
 
-def _take(request: Request, rules: Product, quote: Quote, costs: Costs, most: Decimal) -> Sequence[Execution]:
-    buys = request.side is Side.BUY
-    levels = (quote.asks if buys else quote.bids) or ((quote.ask if buys else quote.bid, most),)
-    taken: list[Execution] = []
-    left = most
-    for level, size in levels:
-        if request.limit_price is not None and (level > request.limit_price if buys else level < request.limit_price):
+def _take(request: Request, rules: Product, quote: Quote, costs: Costs, most: Decimal, taken: Decimal) -> Sequence[Execution]:
+    buys, limit = request.side is Side.BUY, request.limit_price
+    touch = quote.ask if buys else quote.bid
+    parts: list[Execution] = []
+    left, gone = most, taken
+    for level, shown in (quote.asks if buys else quote.bids) or ((touch, most + taken),):
+        if left <= 0 or (limit is not None and (level > limit if buys else level < limit)):
             break
-        part = floor_to(min(left, size), rules.base_increment)
-        if part <= 0:
+        here = min(gone, shown)
+        gone -= here
+        quantity = floor_to(min(left, shown - here), rules.base_increment)
+        if quantity <= 0:
             continue
         price = _worsened(request.side, level, rules, costs)
-        if request.limit_price is not None:  # slippage never takes an order through its own limit
-            price = min(price, request.limit_price) if buys else max(price, request.limit_price)
-        taken.append(_execution(part, price, costs.taker_fee, "taker"))
-        left -= part
-        if not left:
-            break
-    return taken
+        if limit is not None:  # slippage never takes an order through its own limit
+            price = min(price, limit) if buys else max(price, limit)
+        parts.append(_execution(quantity, price, costs.taker_fee, "taker"))
+        left -= quantity
+    return parts
 
 
 def _worsened(side: Side, price: Decimal, rules: Product, costs: Costs) -> Decimal:
@@ -160,31 +177,42 @@ def _worsened(side: Side, price: Decimal, rules: Product, costs: Costs) -> Decim
 
 def _execution(quantity: Decimal, price: Decimal, rate: Decimal, liquidity: str) -> Execution:
     """Fees are exact up to 18 decimals, beyond that rounded up: against us."""
-    fee = quantity * price * rate
-    exponent = fee.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -18:
-        fee = fee.quantize(LEDGER_UNIT, rounding=ROUND_CEILING)
-    return Execution(quantity, price, fee, liquidity)
+    return Execution(quantity, price, ceil_to(quantity * price * rate, LEDGER_UNIT), liquidity)
 
 
-def match_bar(request: Request, left: Decimal, bar: Bar, rules: Product, costs: Costs, *, triggered: bool) -> Matched:
-    """What one later candle does to the rest of an order."""
+def hold_of(request: Request, left: Decimal, costs: Costs) -> Decimal:
+    """What resting `left` keeps from other use: the coin of a sell; of a buy price × quantity × (1 + taker fee), rounded up.
+
+    A gap through a buy stop has no bound, so its hold is twice that; what it does not cover is not filled.
+    """
+    if request.side is Side.SELL:
+        return left
+    price = request.limit_price or request.stop_price or ZERO
+    room = 2 if request.type is OrderType.STOP else 1
+    return ceil_to(left * price * room * (ONE + costs.taker_fee), LEDGER_UNIT)
+
+
+def match_bar(
+    request: Request, left: Decimal, hold: Decimal, bar: Bar, rules: Product, costs: Costs, *, triggered: bool
+) -> Matched:
+    """What one later candle does to the rest of an order. `hold` is what is set aside for it: no fill takes more."""
     # Expiry before a fill: the candle does not tell which came first, and a fill that we count on may not have been.
-    if request.expires_at is not None and request.time_in_force is TimeInForce.GTD and request.expires_at <= bar.close_at:
+    if has_expired(request, bar.close_at):
         return Matched((), "expired", triggered)
     most = floor_to(min(left, costs.participation * bar.volume), rules.base_increment)
     if request.type in (OrderType.STOP, OrderType.STOP_LIMIT) and not triggered:
         if not _reaches(request, bar):
             return Matched((), "open")
-        if request.type is OrderType.STOP_LIMIT:
-            return Matched((), "open", triggered=True)  # triggered in this candle, it may trade from the next one on
-        return _stop_out(request, most, left, bar, rules, costs)
-    limit = request.limit_price
-    through = limit is not None and (bar.low < limit if request.side is Side.BUY else bar.high > limit)
-    if not through or not most or limit is None:
-        return Matched((), "open", triggered)
-    part = _execution(most, limit, costs.maker_fee, "maker")  # touching is not enough, and never better than the limit
-    return Matched((part,), "filled" if most == left else "open", triggered)
+        if request.type is OrderType.STOP:
+            return _stop_out(request, most, left, hold, bar, rules, costs)
+        # A stop limit only triggers here: whether its limit came before its stop or after, the candle does not tell, and
+        # not to be filled is the worse for us. It may trade from the next candle on.
+        return Matched((), "open", triggered=True)
+    return _at_limit(request, most, left, hold, bar, rules, costs, triggered=triggered)
+
+
+def has_expired(request: Request, at: datetime) -> bool:
+    return request.time_in_force is TimeInForce.GTD and request.expires_at is not None and request.expires_at <= at
 
 
 def _reaches(request: Request, bar: Bar) -> bool:
@@ -192,10 +220,38 @@ def _reaches(request: Request, bar: Bar) -> bool:
     return stop is not None and (bar.high >= stop if request.side is Side.BUY else bar.low <= stop)
 
 
-def _stop_out(request: Request, most: Decimal, left: Decimal, bar: Bar, rules: Product, costs: Costs) -> Matched:
-    """A stop becomes a market order at the worse of its stop and the open (a gap); what the volume does not fill stays."""
-    assert request.stop_price is not None
-    worst = max(request.stop_price, bar.open) if request.side is Side.BUY else min(request.stop_price, bar.open)
+def _at_limit(
+    request: Request, most: Decimal, left: Decimal, hold: Decimal, bar: Bar, rules: Product, costs: Costs, *, triggered: bool
+) -> Matched:
+    """Touching is not enough: others queue before us. The candle must go through the limit; it fills there, never better."""
+    limit = request.limit_price
+    if limit is None or not (bar.low < limit if request.side is Side.BUY else bar.high > limit):
+        return Matched((), "open", triggered)
+    # A triggered stop limit may have met the book at once: the candle does not tell, the taker's fee is the worse for us.
+    takes = request.type is OrderType.STOP_LIMIT
+    rate, liquidity = (costs.taker_fee, "taker") if takes else (costs.maker_fee, "maker")
+    quantity = _covered(request, most, hold, limit, rate, rules)
+    parts = (_from_hold(request, quantity, limit, (rate, liquidity), hold),) if quantity > 0 else ()
+    return Matched(parts, "filled" if quantity == left else "open", triggered)
+
+
+def _stop_out(request: Request, most: Decimal, left: Decimal, hold: Decimal, bar: Bar, rules: Product, costs: Costs) -> Matched:
+    """A stop becomes a market order at the worse of its stop and the open (a gap); what does not fill is cancelled."""
+    stop = request.stop_price
+    assert stop is not None
+    worst = max(stop, bar.open) if request.side is Side.BUY else min(stop, bar.open)
     price = _worsened(request.side, worst, rules, costs)
-    parts = (_execution(most, price, costs.taker_fee, "taker"),) if most else ()
-    return Matched(parts, "filled" if most == left else "cancelled", triggered=True)
+    quantity = _covered(request, most, hold, price, costs.taker_fee, rules)
+    parts = (_from_hold(request, quantity, price, (costs.taker_fee, "taker"), hold),) if quantity > 0 else ()
+    return Matched(parts, "filled" if quantity == left else "cancelled", triggered=True)
+
+
+def _covered(request: Request, most: Decimal, hold: Decimal, price: Decimal, rate: Decimal, rules: Product) -> Decimal:
+    """As much of `most` as the hold pays for, fee included; a sell's hold is the coin itself."""
+    return most if request.side is Side.SELL else min(most, floor_to(hold / (price * (ONE + rate)), rules.base_increment))
+
+
+def _from_hold(request: Request, quantity: Decimal, price: Decimal, as_: tuple[Decimal, str], hold: Decimal) -> Execution:
+    """A fill that is paid out of a hold: the last 1e-18 of a rounded fee is let go where the hold does not have it."""
+    part = _execution(quantity, price, *as_)
+    return part if request.side is Side.SELL else replace(part, fee=min(part.fee, hold - part.notional))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,10 +12,11 @@ from uuid import UUID
 
 import pandas as pd
 
+from trading.errors import LedgerUnavailable, OutcomeUnknown, Unanswered
 from trading.exchange.port import Accepted, Balance, ExchangeOrder, FeeTier, Rejected, Status
 from trading.market import Product, Quote
-from trading.matching import Bar, Execution, match_bar, match_now, refusal
-from trading.money import ONE, ZERO, dec, derived_id, utc
+from trading.matching import Bar, Execution, Matched, has_expired, hold_of, match_bar, match_now, refusal
+from trading.money import ZERO, dec, derived_id, utc
 from trading.orders import Fill, OrderType, Request, Side, TimeInForce, order_terms
 from trading.plan import Costs
 from trading.store.paper import PaperBooks
@@ -23,8 +25,11 @@ from trading.store.paper import PaperBooks
 class PaperExchange:
     """One paper account. It fills against the quotes it is given, at the plan's costs; see `trading.matching`.
 
-    The same client id sent twice returns the first order and makes no second one. `after_commit`, when set, is called
-    with the body after an order is durable and before it is answered: rehearsals raise OutcomeUnknown there.
+    The same client id sent twice returns the first order and makes no second one, whatever the second one says. Fills
+    carry market time; one of a resting order carries the close of the candle that filled it.
+
+    Faults, for rehearsals: `after_commit` is called with the body once an order is durable and before it is answered
+    (raise OutcomeUnknown there); an order for which `hides` is true is left out of lists, and so are its fills.
     """
 
     name = "paper"
@@ -55,7 +60,10 @@ class PaperExchange:
         self.candles_after = candles_after
         self.candle = timedelta(seconds=candle_seconds)
         self.after_commit: Callable[[str], None] | None = None
+        self.hides: Callable[[str], bool] | None = None
+        """Told a client order id: is the order still invisible in lists?"""
         self._rules: dict[str, Product] = {}
+        self._taken: dict[tuple[str, Side], tuple[datetime, Decimal]] = {}
 
     # ---- sends
 
@@ -64,44 +72,59 @@ class PaperExchange:
 
     def submit(self, body: str) -> Accepted | Rejected:
         client_order_id, request = _read(body)
-        known = derived_id("paper order", self.account, client_order_id)
+        id_ = str(derived_id("paper order", self.account, client_order_id))
+        with _doubtful():
+            answer = self._accept(id_, client_order_id, request)
+            # A refused repetition of an order that was taken is still that order.
+            if isinstance(answer, Rejected):
+                if not self.books.knows(id_):
+                    return answer
+                answer = Accepted(id_)
+        if self.after_commit is not None:
+            self.after_commit(body)
+        return answer if self.hides is None else Accepted(id_)
+
+    def _accept(self, id_: str, client_order_id: str, request: Request) -> Accepted | Rejected:
         rules, quote = self.products([request.product]).get(request.product), self.quote_of(request.product)
         refused = refusal(request, rules, quote)
-        if refused is None and self.volume_of(request.product) is None:
-            outcome: str | Rejected = Rejected("MISSING_MARKET_TRADE_DATA", f"{request.product}: the volume is not known")
-        elif refused is not None:
-            outcome = Rejected(refused.code, refused.message)
-        else:
-            assert rules is not None
-            assert quote is not None
-            outcome = self._place(str(known), client_order_id, request, rules, quote)
-        if not isinstance(outcome, Rejected) and self.after_commit is not None:
-            self.after_commit(body)
-        if outcome in ("placed", "known"):
-            return Accepted(str(known))
-        # A refused repetition of an order that was taken is still that order.
-        if self.books.order_id(self.account, client_order_id) is not None:
-            return Accepted(str(known))
-        return outcome if isinstance(outcome, Rejected) else Rejected(outcome, "the account does not hold enough")
-
-    def _place(self, id_: str, client_order_id: str, request: Request, rules: Product, quote: Quote) -> str:
-        matched = match_now(request, rules, quote, self.costs, self.volume_of(request.product) or ZERO)
-        left = request.quantity - matched.quantity
+        if refused is not None:
+            return Rejected(refused.code, refused.message)
+        volume = self.volume_of(request.product)
+        if volume is None:
+            return Rejected("MISSING_MARKET_TRADE_DATA", f"{request.product}: the volume of its last candle is not known")
+        assert rules is not None
+        assert quote is not None
+        taken = self._taken_of(request, quote)
+        matched = match_now(request, rules, quote, self.costs, volume, taken)
         now = self.clock()
+        placed = self._place(id_, client_order_id, request, matched, now)
+        if placed == "placed":
+            self._taken[request.product, request.side] = (quote.at, taken + matched.quantity)
+            return Accepted(id_, _fills_at_once(id_, client_order_id, request, matched, now))
+        return Accepted(id_) if placed == "known" else Rejected(placed, "the account does not hold enough")
+
+    def _taken_of(self, request: Request, quote: Quote) -> Decimal:
+        """What this process took of the quote's side before: a quote is good once. A newer quote is a new one."""
+        at, taken = self._taken.get((request.product, request.side), (quote.at, ZERO))
+        return taken if at == quote.at else ZERO
+
+    def _place(self, id_: str, client_order_id: str, request: Request, matched: Matched, now: datetime) -> str:
+        left = request.quantity - matched.quantity
         order = {
             "account": self.account, "exchange_order_id": id_, "client_order_id": client_order_id,
             "product": request.product, "side": request.side.value, "type": request.type.value,
             "quantity": request.quantity, "limit_price": request.limit_price, "stop_price": request.stop_price,
             "time_in_force": request.time_in_force.value, "expires_at": request.expires_at, "status": matched.status,
             "filled": matched.quantity, "fees": sum((part.fee for part in matched.executions), ZERO),
-            "hold": self._hold(request, left) if matched.status == "open" else ZERO, "created_at": now,
+            "hold": hold_of(request, left, self.costs) if matched.status == "open" else ZERO, "created_at": now,
             "entries": _entries(id_, ZERO, matched.executions),
         }  # fmt: skip
         return self.books.place(order, _flow(request, matched.executions), matched.executions)
 
     def cancel(self, exchange_order_ids: Sequence[str]) -> Mapping[str, str]:
-        self.advance()
-        cancelled = self.books.cancel(self.account, exchange_order_ids)
+        with _doubtful():
+            self._advance()
+            cancelled = self.books.cancel(self.account, exchange_order_ids)
         return {id_: "UNKNOWN_CANCEL_ORDER" for id_ in exchange_order_ids if id_ not in cancelled}
 
     def deposit(self, asset: str, amount: Decimal, reference: str) -> bool:
@@ -111,16 +134,23 @@ class PaperExchange:
     # ---- reads
 
     def orders(self, since: datetime) -> list[ExchangeOrder]:
-        self.advance()
-        return [_exchange_order(row) for row in self.books.orders(self.account, since)]
+        with _readable():
+            self._advance()
+            return [_exchange_order(row) for row in self._shown(self.books.orders(self.account, since))]
 
     def fills(self, since: datetime) -> list[Fill]:
-        self.advance()
-        return [_fill(row) for row in self.books.fills(self.account, since)]
+        with _readable():
+            self._advance()
+            return [_fill(row) for row in self._shown(self.books.fills(self.account, since))]
+
+    def _shown(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        hides = self.hides
+        return rows if hides is None else [row for row in rows if not hides(row["client_order_id"])]
 
     def balances(self) -> dict[str, Balance]:
-        self.advance()
-        return {row["asset"]: Balance(row["available"], row["hold"]) for row in self.books.balances(self.account)}
+        with _readable():
+            self._advance()
+            return {row["asset"]: Balance(row["available"], row["hold"]) for row in self.books.balances(self.account)}
 
     def products(self, ids: Sequence[str]) -> dict[str, Product]:
         missing = [id_ for id_ in ids if id_ not in self._rules]
@@ -133,25 +163,40 @@ class PaperExchange:
 
     # ---- what happens by itself
 
-    def advance(self) -> None:
+    def _advance(self) -> None:
         """Holds resting orders against the candles that have closed since it last looked; nothing rests: one query."""
         for order in self.books.resting(self.account):
-            self._advance_one(order)
+            request = _request(order)
+            if not self._over_candles(order, request) or not has_expired(request, self.clock()):
+                continue
+            # No candle covers its end yet (or ever: a gap). What may have happened in between is not a fill.
+            self._move(order, request, Matched((), "expired", order["triggered"]), self.clock())
 
-    def _advance_one(self, order: dict[str, Any]) -> None:
-        request, rules = _request(order), self.products([order["product"]])[order["product"]]
-        for bar in self._bars(order["product"], order["looked_at"]):
-            left = order["quantity"] - order["filled"]
-            matched = match_bar(request, left, bar, rules, self.costs, triggered=order["triggered"])
-            still = left - matched.quantity if matched.status == "open" else ZERO
-            moved = self.books.progress(
-                order, status=matched.status, triggered=matched.triggered or order["triggered"], looked_at=bar.close_at,
-                hold=self._hold(request, still) if still else ZERO, flow=_flow(request, matched.executions),
-                entries=_entries(order["exchange_order_id"], order["filled"], matched.executions), fills=matched.executions,
-            )  # fmt: skip
-            if not moved or matched.status != "open":
-                return
-            order = order | {"filled": order["filled"] + matched.quantity, "triggered": matched.triggered or order["triggered"]}
+    def _over_candles(self, order: dict[str, Any], request: Request) -> bool:
+        """True if the order still rests after the newest candle; `order` is kept up to date."""
+        rules, seen = self.products([request.product])[request.product], order["looked_at"]
+        for bar in self._bars(request.product, order["looked_at"]):
+            left, triggered = order["quantity"] - order["filled"], order["triggered"]
+            matched = match_bar(request, left, order["hold"], bar, rules, self.costs, triggered=triggered)
+            seen = bar.close_at
+            happened = matched.executions or matched.status != "open" or matched.triggered != triggered
+            if happened and not self._move(order, request, matched, seen):
+                return False
+        quiet = Matched((), "open", order["triggered"])
+        return seen == order["looked_at"] or self._move(order, request, quiet, seen)
+
+    def _move(self, order: dict[str, Any], request: Request, matched: Matched, at: datetime) -> bool:
+        """Books what happened up to `at`; False if the order is done, or another process has moved it on before."""
+        flow = _flow(request, matched.executions)
+        still = order["quantity"] - order["filled"] - matched.quantity
+        rests = matched.status == "open"
+        hold = min(hold_of(request, still, self.costs), order["hold"] - flow[1]) if rests else ZERO
+        moved = self.books.progress(
+            order, status=matched.status, triggered=matched.triggered, looked_at=at, hold=hold, flow=flow,
+            entries=_entries(order["exchange_order_id"], order["filled"], matched.executions), fills=matched.executions,
+        )  # fmt: skip
+        order |= {"filled": order["filled"] + matched.quantity, "triggered": matched.triggered, "looked_at": at, "hold": hold}
+        return moved and rests
 
     def _bars(self, product: str, looked_at: datetime) -> list[Bar]:
         """Candles that began after the exchange last looked: one that began before it may hold prices from before."""
@@ -164,14 +209,22 @@ class PaperExchange:
         ]
         return [bar for bar in bars if bar.close_at <= self.clock()]
 
-    def _hold(self, request: Request, left: Decimal) -> Decimal:
-        """What resting `left` may take at worst: the coin of a sell; price, slippage and the taker fee of a buy."""
-        if request.side is Side.SELL:
-            return left
-        price = request.limit_price or request.stop_price or ZERO
-        # A gap through a stop has no bound: the hold covers twice the stop, and what it does not cover is not filled.
-        room = Decimal(2) if request.type is OrderType.STOP else ONE
-        return left * price * room * self.costs.outlay
+
+@contextmanager
+def _doubtful() -> Iterator[None]:
+    """A send whose database failed may be durable all the same."""
+    try:
+        yield
+    except LedgerUnavailable as error:
+        raise OutcomeUnknown(f"the paper exchange did not answer: {error}") from error
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except LedgerUnavailable as error:
+        raise Unanswered(f"the paper exchange did not answer: {error}") from error
 
 
 def _flow(request: Request, parts: Sequence[Execution]) -> tuple[str, Decimal, str, Decimal]:
@@ -211,6 +264,18 @@ def _exchange_order(row: Mapping[str, Any]) -> ExchangeOrder:
         exchange_order_id=row["exchange_order_id"], client_order_id=row["client_order_id"], product=row["product"],
         side=Side(row["side"]), quantity=row["quantity"], limit_price=row["limit_price"], status=Status(row["status"]),
         raw_status=row["status"], filled=row["filled"], fees=row["fees"], created_at=row["created_at"],
+    )  # fmt: skip
+
+
+def _fills_at_once(id_: str, client_order_id: str, request: Request, matched: Matched, at: datetime) -> tuple[Fill, ...]:
+    """What `fills` will tell of an order that was placed just now."""
+    return tuple(
+        Fill(
+            entry_id=entry, trade_id=entry, exchange_order_id=id_, client_order_id=UUID(client_order_id),
+            product=request.product, side=request.side, quantity=part.quantity, price=part.price, fee=part.fee,
+            fee_asset=request.product.split("-", 1)[1], liquidity=part.liquidity, traded_at=at,
+        )
+        for entry, part in zip(_entries(id_, ZERO, matched.executions), matched.executions, strict=True)
     )  # fmt: skip
 
 

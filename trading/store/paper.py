@@ -21,7 +21,7 @@ class PaperBooks:
 
     def _call(self, function: str, *values: object) -> Any:
         with translated():
-            row = self.connection.execute(f"select {function}({', '.join(['%s'] * len(values))})", values).fetchone()
+            row = self.connection.execute(f"select {function}({', '.join(['%s'] * len(values))})", _texts(values)).fetchone()
         assert row is not None
         return row[0]
 
@@ -36,9 +36,7 @@ class PaperBooks:
                  "stop_price", "time_in_force", "expires_at", "status", "filled", "fees", "hold")  # fmt: skip
         values = [order[name] for name in names]
         entries = order["entries"]
-        return str(
-            self._call("paper.place", *values, spent, spend, gained, gain, order["created_at"], entries, *_columns(fills))
-        )
+        return str(self._call("paper.place", *values, spent, spend, gained, gain, order["created_at"], entries, *_columns(fills)))
 
     def progress(
         self, order: dict[str, Any], *, status: str, triggered: bool, looked_at: datetime, hold: Decimal,
@@ -61,10 +59,8 @@ class PaperBooks:
         """Adds to the balance once per reference; False when it was there already."""
         return bool(self._call("paper.add_deposit", account, reference, asset, amount))
 
-    def order_id(self, account: str, client_order_id: str) -> str | None:
-        rows = self._rows("select exchange_order_id from paper.orders where (account, client_order_id) = (%s, %s)",
-                          account, client_order_id)  # fmt: skip
-        return rows[0]["exchange_order_id"] if rows else None
+    def knows(self, exchange_order_id: str) -> bool:
+        return bool(self._rows("select from paper.orders where exchange_order_id = %s", exchange_order_id))
 
     def resting(self, account: str) -> list[dict[str, Any]]:
         return self._rows("select * from paper.orders where account = %s and status = 'open' order by created_at", account)
@@ -76,7 +72,7 @@ class PaperBooks:
         )  # fmt: skip
 
     def fills(self, account: str, since: datetime) -> list[dict[str, Any]]:
-        return self._rows("select * from paper.fill where account = %s and traded_at >= %s order by traded_at, entry_id",
+        return self._rows("select * from paper.fill where account = %s and traded_at >= %s order by traded_at, id",
                           account, since)  # fmt: skip
 
     def balances(self, account: str) -> list[dict[str, Any]]:
@@ -90,3 +86,14 @@ def _columns(fills: Sequence[Execution]) -> tuple[list[Decimal], list[Decimal], 
         [fill.fee for fill in fills],
         [fill.liquidity for fill in fills],
     )
+
+
+def _texts(values: Sequence[object]) -> list[object]:
+    """Decimals and lists as the text that Postgres reads them from: half the time of the driver's own adapters.
+
+    The lists hold numbers, ids and single words: nothing that would need quotes.
+    """
+    return [
+        str(value) if isinstance(value, Decimal) else f"{{{','.join(map(str, value))}}}" if isinstance(value, list) else value
+        for value in values
+    ]

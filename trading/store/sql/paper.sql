@@ -1,137 +1,149 @@
 -- The paper exchange's own books: what a venue would know. The ledger never reads them, it asks the exchange.
 -- One call of a function is one round trip and one commit, made before the exchange answers.
+-- Whatever changes an account takes its advisory lock first: two processes on one account work one after the other, see
+-- each other's orders, and cannot deadlock over the two balances that a trade moves.
+--
+-- What an order says comes from our own matching and is checked there. Where a wrong number would end, in the balances,
+-- the books check for themselves.
 
 create schema paper;
+
+-- Never overdrawn, never NaN or infinite (both are above 1e20). A domain: Postgres reads a table's checks anew for every
+-- statement.
+create domain paper.balance_amount as numeric check (value >= 0 and value < 1e20);
 
 create table paper.balance (
   account   text not null,                               -- paper:main
   asset     text not null,
-  available keel.amount not null check (available >= 0),
-  hold      keel.amount not null default 0 check (hold >= 0),
+  available paper.balance_amount not null,
+  hold      paper.balance_amount not null default 0,
   primary key (account, asset)
-);
+) with (fillfactor = 20);                                -- hot rows: room for many versions on their own page
 
 create table paper.deposit (
   account   text not null,
   reference text not null,                               -- the same deposit twice is one deposit
   asset     text not null,
-  amount    keel.amount not null,
+  amount    paper.balance_amount not null,
   primary key (account, reference)
 );
 
 create table paper.orders (
-  exchange_order_id text primary key,
+  exchange_order_id text primary key,                    -- derived from account and client id: the same order, the same id
   account           text not null,
   client_order_id   text not null,
   product           text not null,
-  side              text not null check (side in ('buy', 'sell')),
-  type              text not null check (type in ('market', 'limit', 'stop', 'stop_limit')),
-  quantity          keel.quantity not null,
-  limit_price       keel.quantity,
-  stop_price        keel.quantity,
+  side              text not null,
+  type              text not null,
+  quantity          numeric not null,
+  limit_price       numeric,
+  stop_price        numeric,
   time_in_force     text not null,
   expires_at        timestamptz,
-  status            text not null check (status in ('open', 'filled', 'cancelled', 'expired')),
+  status            text not null,                       -- open, filled, cancelled, expired
   triggered         boolean not null,                    -- a stop that has been reached
-  filled            keel.amount not null,
-  fees              keel.amount not null,
-  hold              keel.amount not null check (hold >= 0),
+  filled            numeric not null,
+  fees              numeric not null,
+  hold              numeric not null,
   created_at        timestamptz not null,
-  looked_at         timestamptz not null,                -- candles up to here have been matched against it
-  unique (account, client_order_id)
+  looked_at         timestamptz not null                 -- candles up to here have been matched against it
 );
 create index on paper.orders (account, created_at);
 create index paper_resting on paper.orders (account) where status = 'open';
 
 create table paper.fill (
+  id                bigint generated always as identity, -- in the order in which they happened
   account           text not null,
-  entry_id          text not null,
+  entry_id          text primary key,                    -- derived from the order and what was filled before
   exchange_order_id text not null,
   client_order_id   text not null,
   product           text not null,
   side              text not null,
-  quantity          keel.quantity not null,
-  price             keel.quantity not null,
-  fee               keel.amount not null,
+  quantity          numeric not null,
+  price             numeric not null,
+  fee               numeric not null,
   fee_asset         text not null,
   liquidity         text not null,
-  traded_at         timestamptz not null,
-  primary key (account, entry_id)
+  traded_at         timestamptz not null
 );
 create index on paper.fill (account, traded_at);
 
--- Moves cash and coin: `spend` leaves the spent asset's available, `hold` of it goes on hold; `gain` arrives.
--- False, and nothing moved, when less than `spend` + `hold` is available.
-create function paper.move(p_account text, p_spent text, p_spend numeric, p_hold numeric, p_gained text, p_gain numeric)
-returns boolean language plpgsql as $$
+-- Writes fills down and credits what they gained. Returns how many.
+create function paper.book(p_account text, p_order text, p_client text, p_product text, p_side text, p_gained text, p_gain numeric,
+    p_at timestamptz, p_entries text[], p_quantities numeric[], p_prices numeric[], p_fees numeric[], p_liquidity text[])
+returns int language plpgsql as $$
+declare
+  fills int := cardinality(p_entries);
+  fee_asset text := split_part(p_product, '-', 2);
 begin
-  update paper.balance set available = available - p_spend - p_hold, hold = hold + p_hold
-  where account = p_account and asset = p_spent and available >= p_spend + p_hold;
-  if not found then return false; end if;
-  if p_gain > 0 then
-    insert into paper.balance as b (account, asset, available) values (p_account, p_gained, p_gain)
-    on conflict (account, asset) do update set available = b.available + excluded.available;
+  for i in 1 .. fills loop
+    insert into paper.fill (account, entry_id, exchange_order_id, client_order_id, product, side, quantity, price, fee, fee_asset,
+                            liquidity, traded_at)
+    values (p_account, p_entries[i], p_order, p_client, p_product, p_side, p_quantities[i], p_prices[i], p_fees[i], fee_asset,
+            p_liquidity[i], p_at);
+  end loop;
+  if fills > 0 then
+    update paper.balance set available = available + p_gain where account = p_account and asset = p_gained;
+    if not found then insert into paper.balance (account, asset, available) values (p_account, p_gained, p_gain); end if;
   end if;
-  return true;
+  return fills;
 end $$;
 
-create function paper.add_fills(p_account text, p_order text, p_client text, p_product text, p_side text, p_fee_asset text,
-    p_entries text[], p_quantities numeric[], p_prices numeric[], p_fees numeric[], p_liquidity text[], p_at timestamptz)
-returns void language plpgsql as $$
-begin
-  insert into paper.fill
-  select p_account, e.entry, p_order, p_client, p_product, p_side, e.quantity, e.price, e.fee, p_fee_asset, e.liquidity, p_at
-  from unnest(p_entries, p_quantities, p_prices, p_fees, p_liquidity) as e (entry, quantity, price, fee, liquidity);
-end $$;
-
--- Takes an order with the fills that it made at once. Returns `placed`, `known` (this client id was here before: nothing
--- happens) or `INSUFFICIENT_FUND`.
+-- Takes an order with the fills that it made at once: `spend` leaves the spent asset, `hold` of it goes on hold, `gain`
+-- arrives. Returns `placed`, `known` (this order was here before: nothing happens) or `INSUFFICIENT_FUND`.
 create function paper.place(p_account text, p_order text, p_client text, p_product text, p_side text, p_type text,
     p_quantity numeric, p_limit numeric, p_stop numeric, p_tif text, p_expires timestamptz, p_status text, p_filled numeric,
     p_fees numeric, p_hold numeric, p_spent text, p_spend numeric, p_gained text, p_gain numeric, p_at timestamptz,
     p_entries text[], p_quantities numeric[], p_prices numeric[], p_fill_fees numeric[], p_liquidity text[])
 returns text language plpgsql as $$
+declare fills int;                                       -- assigned, not performed: no executor is started for a call
 begin
-  if exists (select from paper.orders where account = p_account and client_order_id = p_client) then return 'known'; end if;
-  if not paper.move(p_account, p_spent, p_spend, p_hold, p_gained, p_gain) then return 'INSUFFICIENT_FUND'; end if;
+  perform pg_advisory_xact_lock(hashtextextended('paper exchange ' || p_account, 0));
+  if exists (select from paper.orders where exchange_order_id = p_order) then return 'known'; end if;
+  update paper.balance set available = available - p_spend - p_hold, hold = hold + p_hold
+  where account = p_account and asset = p_spent and available >= p_spend + p_hold;
+  if not found then return 'INSUFFICIENT_FUND'; end if;
   insert into paper.orders values (p_order, p_account, p_client, p_product, p_side, p_type, p_quantity, p_limit, p_stop, p_tif,
     p_expires, p_status, false, p_filled, p_fees, p_hold, p_at, p_at);
-  if cardinality(p_entries) > 0 then
-    perform paper.add_fills(p_account, p_order, p_client, p_product, p_side, split_part(p_product, '-', 2), p_entries,
-                            p_quantities, p_prices, p_fill_fees, p_liquidity, p_at);
-  end if;
+  fills := paper.book(p_account, p_order, p_client, p_product, p_side, p_gained, p_gain, p_at,
+                      p_entries, p_quantities, p_prices, p_fill_fees, p_liquidity);
   return 'placed';
-exception when unique_violation then return 'known';         -- two processes with the same order: the other was faster
 end $$;
 
--- Moves a resting order on: fills out of its hold, a new status, the hold that is left. False when it had moved already.
+-- Moves a resting order on: fills out of its hold, a new status, the hold that is left. False when it had moved already:
+-- `p_seen` was filled then, and candles after `p_looked` have been looked at.
 create function paper.progress(p_order text, p_seen numeric, p_status text, p_triggered boolean, p_looked timestamptz,
     p_filled numeric, p_fees numeric, p_hold numeric, p_spent text, p_spend numeric, p_gained text, p_gain numeric,
     p_entries text[], p_quantities numeric[], p_prices numeric[], p_fill_fees numeric[], p_liquidity text[], p_at timestamptz)
 returns boolean language plpgsql as $$
-declare o paper.orders;
+declare
+  o paper.orders;
+  fills int;
 begin
-  select * into o from paper.orders where exchange_order_id = p_order and status = 'open' and filled = p_seen for update;
+  perform pg_advisory_xact_lock(hashtextextended('paper exchange ' || account, 0))
+  from paper.orders where exchange_order_id = p_order;
+  select * into o from paper.orders
+  where exchange_order_id = p_order and status = 'open' and filled = p_seen and looked_at < p_looked;
   if not found then return false; end if;
-  -- What was held comes back first; then the fills are paid, and what still rests is held again.
-  update paper.balance set available = available + o.hold, hold = hold - o.hold where account = o.account and asset = p_spent;
-  if not paper.move(o.account, p_spent, p_spend, p_hold, p_gained, p_gain) then
-    raise exception 'the hold of % does not cover its fills', p_order;
+  -- Fills are paid out of the hold; what still rests stays held, and the rest of the hold comes back.
+  if p_spend + p_hold > o.hold then
+    raise exception 'order %: fills of % and a hold of % are more than the % that it held', p_order, p_spend, p_hold, o.hold;
   end if;
+  update paper.balance set available = available + o.hold - p_spend - p_hold, hold = hold - o.hold + p_hold
+  where account = o.account and asset = p_spent;
   update paper.orders set status = p_status, triggered = p_triggered, looked_at = p_looked, filled = o.filled + p_filled,
     fees = o.fees + p_fees, hold = p_hold where exchange_order_id = p_order;
-  if cardinality(p_entries) > 0 then
-    perform paper.add_fills(o.account, p_order, o.client_order_id, o.product, o.side, split_part(o.product, '-', 2), p_entries,
-                            p_quantities, p_prices, p_fill_fees, p_liquidity, p_at);
-  end if;
+  fills := paper.book(o.account, p_order, o.client_order_id, o.product, o.side, p_gained, p_gain, p_at,
+                      p_entries, p_quantities, p_prices, p_fill_fees, p_liquidity);
   return true;
 end $$;
 
 create function paper.cancel(p_account text, p_orders text[]) returns setof text language plpgsql as $$
 declare o paper.orders;
 begin
-  for o in select * from paper.orders where account = p_account and exchange_order_id = any (p_orders) and status = 'open'
-           order by exchange_order_id for update loop
+  perform pg_advisory_xact_lock(hashtextextended('paper exchange ' || p_account, 0));
+  for o in select * from paper.orders
+           where account = p_account and exchange_order_id = any (p_orders) and status = 'open' loop
     update paper.balance set available = available + o.hold, hold = hold - o.hold
     where account = o.account and asset = split_part(o.product, '-', case o.side when 'buy' then 2 else 1 end);
     update paper.orders set status = 'cancelled', hold = 0 where exchange_order_id = o.exchange_order_id;
@@ -142,6 +154,7 @@ end $$;
 create function paper.add_deposit(p_account text, p_reference text, p_asset text, p_amount numeric) returns boolean
 language plpgsql as $$
 begin
+  perform pg_advisory_xact_lock(hashtextextended('paper exchange ' || p_account, 0));
   insert into paper.deposit values (p_account, p_reference, p_asset, p_amount) on conflict do nothing;
   if not found then return false; end if;
   insert into paper.balance as b (account, asset, available) values (p_account, p_asset, p_amount)

@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import re
 import secrets
 import shutil
 import subprocess
@@ -25,15 +26,19 @@ from urllib.parse import quote
 
 import psycopg
 
-from config.settings import Settings, private_folder
+from config.settings import Settings, private_folder, write_private
 from trading.errors import ConfigurationError, LedgerUnavailable
 
 DATABASE = "keel"
 _OWNER = "keel"
+_PORT = "5432"  # only names the socket; said everywhere, because PGPORT of a shell would change it
+_VERSION_MIN = 15
 _SOCKET_PATH_MAX = 85  # a Unix socket's path may have 107 bytes, file name included
 _CLONE_NEWUSER = 0x10000000
 _EARLIER_SECONDS = 60.0
 _POLL_SECONDS = 0.05
+_LOG_BYTES_MAX = 10_000_000
+_INHERITED = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR")  # nothing else is the server's business: PG*, keys, passwords
 
 
 def ledger_url(settings: Settings) -> str:
@@ -49,7 +54,18 @@ def ledger_url(settings: Settings) -> str:
 def embedded(settings: Settings) -> EmbeddedPostgres:
     """The embedded Postgres of this state folder, running or not. Raises ConfigurationError where there are no binaries."""
     binaries = find_binaries(settings.postgres_bin)
-    return EmbeddedPostgres(private_folder(settings.home) / "postgres", binaries, settings.postgres_user)
+    home = private_folder(settings.home).resolve()
+    if os.geteuid() == 0 and settings.postgres_user:
+        os.chown(home, -1, _account(settings.postgres_user).pw_gid)
+        home.chmod(0o710)  # that account may pass through to its own folder, and see nothing else
+    return EmbeddedPostgres(home / "postgres", binaries, settings.postgres_user)
+
+
+def _account(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigurationError(f"environment KEEL_PG_USER: found {name!r}, expected an account of this machine") from None
 
 
 def _with_driver(url: str) -> str:
@@ -61,14 +77,13 @@ def _with_driver(url: str) -> str:
 
 def find_binaries(named: Path | None) -> Path:
     """The folder of Postgres's programs: the one named by the setting, the wheel's, or the machine's own (15 or later)."""
-    candidates = [named] if named is not None else [*_wheel(), *_machine()]
-    for folder in candidates:
-        if folder is not None and (folder / "initdb").exists() and (folder / "pg_ctl").exists():
+    for folder in (named,) if named is not None else (*_wheel(), *_machine()):
+        if _version(folder) >= _VERSION_MIN:
             return folder
     looked = f"KEEL_PG_BIN={named}" if named is not None else "the installed packages, PATH and /usr/lib/postgresql"
     raise ConfigurationError(
-        f"no Postgres found in {looked}. Three ways out: set DATABASE_URL to a Postgres that runs; install the project's "
-        "dependencies (`make paper` does), which bring one; or install the system's postgresql and set KEEL_PG_BIN"
+        f"no Postgres {_VERSION_MIN} or later found in {looked}. Three ways out: set DATABASE_URL to a Postgres that runs; "
+        "install the project's dependencies (`make paper` does), which bring one; or install the system's postgresql and set KEEL_PG_BIN"
     )
 
 
@@ -83,6 +98,15 @@ def _machine() -> Iterator[Path]:
         yield Path(on_path).resolve().parent
     versions = [folder for folder in Path("/usr/lib/postgresql").glob("*/bin") if folder.parent.name.isdigit()]
     yield from sorted(versions, key=lambda folder: int(folder.parent.name), reverse=True)
+
+
+def _version(binaries: Path) -> int:
+    """Major version of the Postgres whose programs are there; 0 when they are not."""
+    if not all((binaries / name).is_file() for name in ("postgres", "initdb", "pg_ctl")):
+        return 0
+    said = subprocess.run([str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    found = re.search(r"\d+", said.stdout)
+    return int(found[0]) if found else 0
 
 
 @dataclass(frozen=True)
@@ -112,11 +136,12 @@ class EmbeddedPostgres:
 
     def url(self, database: str) -> str:
         password = quote((self.root / "password").read_text(), safe="")
-        return f"postgresql+psycopg://{_OWNER}:{password}@/{database}?host={quote(str(self.socket), safe='')}"
+        return f"postgresql+psycopg://{_OWNER}:{password}@/{database}?host={quote(str(self.socket), safe='')}&port={_PORT}"
 
     def running(self) -> bool:
         """True if the server answers."""
-        return self.socket.exists() and self._program("pg_isready", "-q", "-h", str(self.socket)).returncode == 0
+        asked = ("pg_isready", "-q", "-h", str(self.socket), "-p", _PORT)
+        return self.socket.exists() and self._program(*asked, timeout=15).returncode == 0
 
     def start(self) -> None:
         """Starts the server unless it runs; several at once share one. Raises LedgerUnavailable with the log's end."""
@@ -130,12 +155,17 @@ class EmbeddedPostgres:
             self._launch()
 
     def stop(self) -> None:
-        """Ends the server, open sessions included; nothing happens when it is down."""
+        """Ends the server, open sessions included; nothing happens when it is down. Raises LedgerUnavailable."""
         if not (self.data / "postmaster.pid").exists():
             return
         with self._alone():
-            if self._processes():  # else the number in the file may be another program's by now, which pg_ctl would hit
-                self._program("pg_ctl", "-w", "-m", "fast", "-D", str(self.data), "stop", timeout=60)
+            if not self._processes():  # the number in the file may be another program's by now, which pg_ctl would hit
+                return
+            for mode, seconds in (("fast", "30"), ("immediate", "10")):  # the second one costs a recovery, and loses nothing
+                stopped = self._program("pg_ctl", "-w", "-t", seconds, "-m", mode, "-D", str(self.data), "stop")
+                if stopped.returncode == 0:
+                    return
+            raise LedgerUnavailable(f"Postgres did not stop in {self.data}: {stopped.stdout.strip()}")
 
     def create_database(self, name: str) -> None:
         """Makes the database unless it is there."""
@@ -158,46 +188,52 @@ class EmbeddedPostgres:
 
     def _prepare(self) -> None:
         self.socket.mkdir(mode=0o700, exist_ok=True)
-        found = self.socket.stat()
+        found = self.socket.lstat()  # a link is open to others by its mode, and refused
         if found.st_mode & 0o077 or found.st_uid not in (os.geteuid(), self._owner_id()):
             raise ConfigurationError(f"{self.socket}: open to others or owned by another user; remove it")
-        if (self.data / "PG_VERSION").exists():
-            return
-        password = self.root / "password"
+        if not self.data.exists():
+            self._make_cluster()
+        (self.data / "keel.conf").write_text(self._configuration())
+
+    def _make_cluster(self) -> None:
+        """Makes the data folder, whole or not at all: it has another name until it is complete."""
+        password, draft = self.root / "password", self.root / "data.new"
         if not password.exists():
-            with os.fdopen(os.open(password, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(24))
-        shutil.rmtree(self.data, ignore_errors=True)  # an initdb that was killed leaves a folder that is not a cluster
-        self.data.mkdir(mode=0o700)
+            write_private(password, secrets.token_urlsafe(24))
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
         if os.geteuid() == 0 and self.as_user:
-            self._give_to(pwd.getpwnam(self.as_user))
-        made = self._program("initdb", "-D", str(self.data), "-U", _OWNER, "-E", "UTF8", "--locale=C", "-A", "scram-sha-256",
+            for place in (self.root, draft, self.socket, password):
+                os.chown(place, _account(self.as_user).pw_uid, _account(self.as_user).pw_gid)
+        made = self._program("initdb", "-D", str(draft), "-U", _OWNER, "-E", "UTF8", "--locale=C", "-A", "scram-sha-256",
                              "--data-checksums", f"--pwfile={password}", timeout=120)  # fmt: skip
         if made.returncode:
-            raise LedgerUnavailable(f"initdb failed in {self.data}:\n{made.stdout}")
-        with (self.data / "postgresql.conf").open("a") as file:
-            quoted = str(self.socket).replace("'", "''")
-            file.write(
-                f"\nlisten_addresses = ''\nunix_socket_directories = '{quoted}'\nunix_socket_permissions = 0700\n"
-                "timezone = 'UTC'\nlog_timezone = 'UTC'\nmax_connections = 60\nshared_buffers = 128MB\nlogging_collector = off\n"
-            )
+            raise LedgerUnavailable(f"initdb failed in {draft}:\n{made.stdout}")
+        with (draft / "postgresql.conf").open("a") as file:
+            file.write("\ninclude 'keel.conf'  # written at each start\n")
+        draft.rename(self.data)
 
-    def _give_to(self, user: pwd.struct_passwd) -> None:
-        for place in (self.root, self.data, self.socket, self.root / "password"):
-            os.chown(place, user.pw_uid, user.pw_gid)
+    def _configuration(self) -> str:
+        quoted = str(self.socket).replace("'", "''")
+        return (
+            f"listen_addresses = ''\nport = {_PORT}\nunix_socket_directories = '{quoted}'\nunix_socket_permissions = 0700\n"
+            "timezone = 'UTC'\nlog_timezone = 'UTC'\nlog_line_prefix = '%m [%p] %a '\nlogging_collector = off\n"
+            "max_connections = 60\nshared_buffers = 128MB\n"
+        )
 
     def _owner_id(self) -> int:
-        return pwd.getpwnam(self.as_user).pw_uid if os.geteuid() == 0 and self.as_user else os.geteuid()
+        return _account(self.as_user).pw_uid if os.geteuid() == 0 and self.as_user else os.geteuid()
 
     def _launch(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > _LOG_BYTES_MAX:
+            self.log.replace(self.log.with_suffix(".log.1"))
         # Files instead of pipes: the server would inherit a pipe, and pg_ctl's caller wait for ever.
         with (self.root / "pg_ctl.log").open("w") as out:
-            started = subprocess.run(  # noqa: S603 - our own program and paths
-                [str(self.binaries / "pg_ctl"), "-w", "-t", "120", "-D", str(self.data), "-l", str(self.log), "start"],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, check=False, **self._identity(),
-            )  # fmt: skip
+            started = self._run("pg_ctl", "-w", "-t", "120", "-D", str(self.data), "-l", str(self.log), "start",
+                                stdout=out, stderr=out, start_new_session=True)  # fmt: skip
         if started.returncode:
-            tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+            logs = [log.read_text(errors="replace") for log in (self.root / "pg_ctl.log", self.log) if log.exists()]
+            tail = "".join(log[-2000:] for log in logs)
             raise LedgerUnavailable(f"Postgres did not start in {self.data}; the end of its log:\n{tail}")
 
     def _comes_back(self) -> bool:
@@ -228,18 +264,30 @@ class EmbeddedPostgres:
         data = str(self.data.resolve())
         return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _working_directory(entry) == data]
 
-    def _program(self, name: str, *arguments: str, timeout: float = 15) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603 - our own program and paths
-            [str(self.binaries / name), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False, **self._identity(),
-        )  # fmt: skip
+    def _program(self, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return self._run(*command, timeout=timeout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def _run(self, name: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[Any]:
+        environment = {variable: os.environ[variable] for variable in _INHERITED if variable in os.environ} | {"LC_ALL": "C"}
+        try:
+            return subprocess.run(  # noqa: S603 - our own program and paths
+                [str(self.binaries / name), *arguments], stdin=subprocess.DEVNULL, check=False, cwd=self.root,
+                env=environment, **options, **self._identity(),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise LedgerUnavailable(f"{name} did not end within {error.timeout:.0f} s; the server's log is {self.log}") from error
+        except subprocess.SubprocessError as error:
+            raise ConfigurationError(
+                "Postgres cannot run as root, and this machine (a container?) gives root no user namespace to run it in: "
+                "set KEEL_PG_USER to an account for it, such as nobody, or DATABASE_URL to a Postgres that runs"
+            ) from error
 
     def _identity(self) -> dict[str, Any]:
         """Postgres refuses to run as root: under root it runs as another user, or inside a user namespace."""
         if os.geteuid() != 0:
             return {}
         if self.as_user:
-            user = pwd.getpwnam(self.as_user)
+            user = _account(self.as_user)
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         return {"preexec_fn": _enter_user_namespace}
 
@@ -247,7 +295,7 @@ class EmbeddedPostgres:
 def _enter_user_namespace() -> None:
     """Becomes uid 1000 in a namespace of its own; outside, the files stay root's."""
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER):
-        raise OSError(ctypes.get_errno(), "no user namespace: set KEEL_PG_USER to an account that may run Postgres")
+        raise OSError(ctypes.get_errno(), "no user namespace")  # `_run` says what to do
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text("1000 0 1")
     Path("/proc/self/gid_map").write_text("1000 0 1")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from config.settings import PROJECT, private_folder
+from config.settings import PROJECT, private_folder, write_private
 
 HOST = "127.0.0.1"
 USER = "keel"
@@ -54,10 +53,7 @@ def auth_string(home: Path) -> str:
     """`keel:<secret>`: made once, kept in a file that only its owner reads. The UI asks for it at the first visit."""
     file = home / "auth"
     if not file.exists():
-        draft = file.with_suffix(f".{os.getpid()}")
-        with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as opened:
-            opened.write(f"{USER}:{secrets.token_urlsafe(24)}\n")
-        draft.replace(file)
+        write_private(file, f"{USER}:{secrets.token_urlsafe(24)}\n")
     return file.read_text().strip()
 
 

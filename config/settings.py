@@ -5,6 +5,7 @@ The limits (`MAX_ORDER_SIZE_USD` ...) are read by `config.plans`, the credential
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -70,5 +71,14 @@ def load() -> Settings:
 def private_folder(path: Path) -> Path:
     """The folder, made if it is missing, readable by its owner only."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.chmod(0o700)
+    if path.stat().st_mode & 0o067:  # the group may pass through, where Postgres runs under an account of its own
+        path.chmod(0o700)
     return path
+
+
+def write_private(file: Path, text: str) -> None:
+    """Writes the file, whole or not at all, readable by its owner only."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as opened:
+        opened.write(text)
+    draft.replace(file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import os
 import shlex
 import socket
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from config.prefect import HOST, client_settings
+from config.settings import write_private
 from deployments.stack.processes import ProcessId
 from trading.errors import ConfigurationError
 
@@ -54,7 +54,7 @@ def read_record(home: Path) -> Record | None:
 def recorded(home: Path, port: int) -> Iterator[None]:
     """Records this process as the supervisor, for as long as the block lasts."""
     record = Record(supervisor=ProcessId.current(), port=port)
-    _write_private(home / "stack.json", json.dumps(asdict(record)))
+    write_private(home / "stack.json", json.dumps(asdict(record)))
     try:
         yield
     finally:
@@ -68,7 +68,7 @@ def write_shell_file(home: Path, port: int) -> Path:
     lines += [f"export {name}={shlex.quote(value)}" for name, value in client_settings(home, port).items()]
     lines += [f'export PATH={shlex.quote(str(Path(sys.prefix) / "bin"))}:"$PATH"']
     file = home / "env.sh"
-    _write_private(file, "\n".join([*lines, ""]))
+    write_private(file, "\n".join([*lines, ""]))
     return file
 
 
@@ -95,10 +95,3 @@ def is_free(port: int) -> bool:
                 return False
             raise
     return True
-
-
-def _write_private(file: Path, text: str) -> None:
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as opened:
-        opened.write(text)
-    draft.replace(file)

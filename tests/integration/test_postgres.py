@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from config.postgres import EmbeddedPostgres, find_binaries, ledger_url
-from config.settings import PROJECT, Settings
+from config.postgres import EmbeddedPostgres, embedded, find_binaries, ledger_url
+from config.settings import PROJECT, Settings, private_folder
 from trading.errors import ConfigurationError
 from trading.store.database import connect
 
@@ -178,9 +178,48 @@ def test_it_runs_in_a_folder_with_an_awkward_name(tmp_path: Path, binaries: Path
 
 def test_an_interrupted_first_start_is_made_good(tmp_path: Path, binaries: Path) -> None:
     with stopped_at_the_end(EmbeddedPostgres(tmp_path / "postgres", binaries)) as server:
-        (server.data / "base").mkdir(parents=True)  # as an initdb leaves it that was killed
+        half = server.root / "data.new"
+        (half / "base").mkdir(parents=True)  # as an initdb leaves it that was killed
+        (half / "PG_VERSION").write_text("18\n")
         server.start()
         assert server.running()
+
+
+def test_it_follows_its_folder_and_ignores_the_postgres_variables_of_a_shell(
+    tmp_path: Path, binaries: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stopped_at_the_end(EmbeddedPostgres(tmp_path / "old" / "postgres", binaries)) as server:
+        server.start()
+    (tmp_path / "old").rename(tmp_path / "new")
+    monkeypatch.setenv("PGPORT", "5999")
+    monkeypatch.setenv("PGDATA", "/nowhere")
+    with stopped_at_the_end(EmbeddedPostgres(tmp_path / "new" / "postgres", binaries)) as server:
+        server.start()
+        with connect(server.url("postgres")) as connection:
+            assert connection.execute("show port").fetchone() == ("5432",)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a user namespace")
+def test_where_root_gets_no_user_namespace_the_error_names_the_ways_out(tmp_path: Path, binaries: Path) -> None:
+    forbidden = f"""
+import sys; from pathlib import Path; from config.postgres import EmbeddedPostgres
+Path("/proc/sys/user/max_user_namespaces").write_text("0")
+EmbeddedPostgres(Path({str(tmp_path)!r}) / "postgres", Path({str(binaries)!r})).start()
+"""
+    # In a namespace of its own the limit is the test's, not the machine's.
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", forbidden]
+    found = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if "unshare" in found.stderr and "Traceback" not in found.stderr:
+        pytest.skip(f"no user namespaces here: {found.stderr.strip()}")
+    assert "ConfigurationError: Postgres cannot run as root" in found.stderr
+    assert "KEEL_PG_USER" in found.stderr
+
+
+def test_an_account_that_does_not_exist_is_a_wrong_setting(tmp_path: Path, binaries: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root runs Postgres as another user")
+    with pytest.raises(ConfigurationError, match="KEEL_PG_USER: found 'no-such-account', expected an account"):
+        embedded(Settings(home=tmp_path, KEEL_PG_USER="no-such-account", KEEL_PG_BIN=binaries))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as another user")
@@ -192,8 +231,11 @@ def test_under_root_it_runs_as_the_account_that_the_setting_names(binaries: Path
         pytest.skip(f"{binaries} cannot be read by other users here")
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        with stopped_at_the_end(EmbeddedPostgres(Path(folder) / "postgres", binaries, account.pw_name)) as server:
+        home = Path(folder) / "home"
+        settings = Settings(home=home, KEEL_PG_USER=account.pw_name, KEEL_PG_BIN=binaries)
+        with stopped_at_the_end(embedded(settings)) as server:
             server.start()
+            assert private_folder(home).stat().st_mode & 0o777 == 0o710  # passed through, not read
             assert {Path(f"/proc/{pid}").stat().st_uid for pid in server._processes()} == {account.pw_uid}
             kill_all(server)
             server.start()
@@ -225,6 +267,18 @@ def test_without_any_postgres_the_error_names_three_ways_out(tmp_path: Path) -> 
 
 
 def test_a_setting_names_the_binaries(tmp_path: Path) -> None:
-    for program in ("initdb", "pg_ctl"):
-        (tmp_path / program).touch()
+    programs(tmp_path, "15.4 (Debian 15.4-1)")
     assert find_binaries(tmp_path) == tmp_path
+
+
+def test_a_postgres_that_is_too_old_is_none(tmp_path: Path) -> None:
+    programs(tmp_path, "14.9")
+    with pytest.raises(ConfigurationError, match="no Postgres 15 or later found in KEEL_PG_BIN"):
+        find_binaries(tmp_path)
+
+
+def programs(folder: Path, version: str) -> None:
+    """Programs that only say their version."""
+    for name in ("initdb", "pg_ctl", "postgres"):
+        (folder / name).write_text(f"#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n")
+        (folder / name).chmod(0o755)

@@ -83,7 +83,8 @@ def find_binaries(named: Path | None) -> Path:
     looked = f"KEEL_PG_BIN={named}" if named is not None else "the installed packages, PATH and /usr/lib/postgresql"
     raise ConfigurationError(
         f"no Postgres {_VERSION_MIN} or later found in {looked}. Three ways out: set DATABASE_URL to a Postgres that runs; "
-        "install the project's dependencies (`make paper` does), which bring one; or install the system's postgresql and set KEEL_PG_BIN"
+        "install the project's dependencies (`make paper` does), which bring one; or install the system's postgresql and set "
+        "KEEL_PG_BIN"
     )
 
 

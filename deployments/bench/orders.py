@@ -15,7 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
 
-from deployments.bench.still import PRODUCTS, bare_commits, ledger, see, slot_times, still_desk, timed
+from deployments.bench._still import PRODUCTS, bare_commits, ledger, see, slot_times, still_desk, timed
 from trading.desk import Desk
 from trading.execution import intents_of, send, stage
 from trading.market import Quote
@@ -28,20 +28,20 @@ NOT_JUDGED = cast("Evaluation", None)
 """What is measured begins where validation ends; execution looks at the request alone."""
 
 
-def run(orders: int = 100, rounds: int = 7, batch: int = 100) -> dict[str, Any]:
+def run(orders: int = 20, rounds: int = 25, batch: int = 100) -> dict[str, Any]:
     """Seconds per order of ours and of the floor (medians over rounds in turn); `rate_ratio` = floor ÷ ours."""
     with ledger() as url, still_desk(url) as desk, connect(url) as connection:
         times = slot_times()
-        _trade(desk, times, [1] * orders)  # warm: statements prepared, accounts opened, caches filled
+        _trade(desk, times, 100)  # warm: statements prepared, accounts opened, caches filled
         bare_commits(connection, orders)
         before = _commits(desk)
-        _trade(desk, times, [1] * 10)
-        commits = (_commits(desk) - before) / 10
+        _trade(desk, times, orders)
+        commits = (_commits(desk) - before) / orders
         ours, floors, batches = [], [], []
         for _ in range(rounds):
-            ours.append(_trade(desk, times, [1] * orders) / orders)
+            ours.append(_trade(desk, times, orders))
             floors.append(bare_commits(connection, round(commits * orders)) / orders)
-            batches.append(_trade(desk, times, [batch]) / batch)
+            batches.append(_trade(desk, times, 2, batch))
         _check(desk)
     middle, least, shared = map(statistics.median, (ours, floors, batches))
     return {
@@ -52,17 +52,17 @@ def run(orders: int = 100, rounds: int = 7, batch: int = 100) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _trade(desk: Desk, times: Iterator[datetime], sizes: Sequence[int]) -> float:
-    """Seconds that as many slots take, each with so many orders; bought in one slot, sold in the next."""
+def _trade(desk: Desk, times: Iterator[datetime], slots: int, size: int = 1) -> float:
+    """Seconds that an order takes in so many slots, each with `size` orders: bought in one slot, sold in the next."""
     total = 0.0
-    for number, (size, at) in enumerate(zip(sizes * 2 if sizes[0] > 1 else sizes, times, strict=False)):
+    for number, at in zip(range(slots), times, strict=False):
         quotes = see(desk, at).quotes
         side = Side.SELL if number % 2 else Side.BUY
         requests = [
             Request(product=PRODUCTS[leg % len(PRODUCTS)], side=side, quantity=Decimal("0.001"), leg=leg) for leg in range(size)
         ]
         total += timed(lambda: _execute(desk, at, requests, quotes))  # noqa: B023 - called at once
-    return total / 2 if sizes[0] > 1 else total
+    return total / (slots * size)
 
 
 def _execute(desk: Desk, at: datetime, requests: Sequence[Request], quotes: Mapping[str, Quote]) -> None:

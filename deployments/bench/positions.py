@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from deployments.bench.still import PRICE, PRODUCTS, START, bare_commits, ledger, see, still_desk, timed
+from deployments.bench._still import PRICE, PRODUCTS, START, bare_commits, ledger, see, still_desk, timed
 from trading.desk import Desk
 from trading.execution import stage
 from trading.ledger import Lots, book_fill
@@ -28,7 +28,7 @@ FEW, MANY = 1_000, 100_000
 PART = Decimal("0.001")
 
 
-def run(fills: int = 200, rounds: int = 7) -> dict[str, Any]:
+def run(fills: int = 30, rounds: int = 25) -> dict[str, Any]:
     """Seconds per durable fill of ours and of the floor (medians over rounds in turn), and the rates in memory."""
     few, many = _in_memory(FEW), _in_memory(MANY)
     ours, floors = [], []

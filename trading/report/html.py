@@ -147,6 +147,7 @@ def _products(figures: Figures) -> Any:
     )
     drawn.update_layout(barmode="group", bargap=0.35)
     drawn.update_xaxes(title_text=figures.now.asset)
+    drawn.update_yaxes(autorange="reversed")  # the first product on top, as in the table
     return _styled(drawn, 160 + 50 * len(names))
 
 

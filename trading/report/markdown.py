@@ -19,7 +19,7 @@ STATISTICS: tuple[tuple[str, str, str, str], ...] = (
     ("max_drawdown", "Max drawdown", "percent", "largest fall of equity below its peak so far"),
     ("value_at_risk", "Value at risk", "percent", "5 % of the days lost more than this (historical)"),
     ("expected_shortfall", "Expected shortfall", "percent", "mean loss of those days"),
-    ("win_rate", "Win rate", "percent", "sales that brought more than they had cost, fees included"),
+    ("win_rate", "Win rate", "percent", "sales that brought more than they had cost, after the fee of the sale"),
     ("profit_factor", "Profit factor", "ratio", "sum of wins ÷ sum of losses"),
     ("success_rate", "Order success", "percent", "orders that traded, of those that were sent and are done"),
     ("slippage_mean", "Slippage, mean", "basis", "fill price against the mid at the decision; plus is worse for us"),

@@ -21,7 +21,7 @@ STATISTICS: tuple[tuple[str, str, str, str], ...] = (
     ("expected_shortfall", "Expected shortfall", "percent", "mean loss of those days"),
     ("win_rate", "Win rate", "percent", "sales that brought more than they had cost, after the fee of the sale"),
     ("profit_factor", "Profit factor", "ratio", "sum of wins ÷ sum of losses"),
-    ("success_rate", "Order success", "percent", "orders that traded, of those that were sent and are done"),
+    ("success_rate", "Order success", "percent", "orders that are done, without the rejected, abandoned and absent ones"),
     ("slippage_mean", "Slippage, mean", "basis", "fill price against the mid at the decision; plus is worse for us"),
     ("slippage_worst", "Slippage, worst", "basis", "the worst single fill"),
     ("latency_median", "Latency, median", "seconds", "from the staged decision to the fill in the books, wall time"),

@@ -38,7 +38,7 @@ _CLONE_NEWUSER = 0x10000000
 _EARLIER_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _LOG_BYTES_MAX = 10_000_000
-_INHERITED = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR")  # nothing else is the server's business: PG*, keys, passwords
+_INHERITED = ("PATH", "LD_LIBRARY_PATH", "HOME")  # nothing else is the server's business: PG*, keys, passwords
 
 
 def ledger_url(settings: Settings) -> str:

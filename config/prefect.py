@@ -49,6 +49,11 @@ def ui_url(port: int) -> str:
     return f"http://{HOST}:{port}"
 
 
+def temporary(home: Path) -> Path:
+    """Folder for the temporary files of the stack's programs; emptied at each start."""
+    return home / "tmp"
+
+
 def auth_string(home: Path) -> str:
     """`keel:<secret>`: made once, kept in a file that only its owner reads. The UI asks for it at the first visit."""
     file = home / "auth"
@@ -79,6 +84,8 @@ def stack_environment(home: Path, port: int, inherited: Mapping[str, str]) -> di
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_API_AUTH_STRING": auth_string(home),
+        # The worker keeps its files in <temporary folder>/runner_storage, which belongs to the first user who had one.
+        "TMPDIR": str(private_folder(temporary(home))),
         **_SERVER,
         **client_settings(home, port),
     }

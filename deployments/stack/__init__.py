@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.postgres import embedded
-from config.prefect import ui_url
+from config.prefect import temporary, ui_url
 from config.settings import Settings, load, private_folder
 from deployments.stack.hooks import Hooks, pipeline_hooks
 from deployments.stack.premises import read_record, try_lock
@@ -40,7 +41,8 @@ def up(*, once: bool = False, hooks: Hooks | None = None) -> int:
 
     Raises ConfigurationError, Busy (it runs already), LedgerUnavailable, ChildFailed.
     """
-    from deployments.stack.supervisor import make_supervisor  # with asyncio's machinery: the other commands do without
+    # With asyncio's machinery: the other commands do without.
+    from deployments.stack.supervisor import PortLost, make_supervisor
 
     settings = load()
     home = _home(settings)
@@ -52,7 +54,13 @@ def up(*, once: bool = False, hooks: Hooks | None = None) -> int:
     with lock:
         if left := end(marked(home), _END_SECONDS):
             print(f"ended {left} processes that an earlier stack left behind", flush=True)
-        return make_supervisor(settings, home, hooks or pipeline_hooks(settings)).run(once=once)
+        shutil.rmtree(temporary(home), ignore_errors=True)
+        while True:
+            supervisor = make_supervisor(settings, home, hooks or pipeline_hooks(settings))
+            try:
+                return supervisor.run(once=once)
+            except PortLost as lost:
+                print(lost, flush=True)
 
 
 def down() -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
+from httpx import HTTPStatusError, TransportError
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import (
@@ -24,6 +26,8 @@ from prefect.states import Cancelled, Crashed
 
 from deployments.stack.provision import POOL
 from trading.errors import ConfigurationError
+
+T = TypeVar("T")
 
 _POLL_SECONDS = 0.5
 _PAGE = 200
@@ -70,10 +74,20 @@ async def run_deployment(client: PrefectClient, deployment: str) -> FlowRun:
     return run
 
 
+async def asked(question: Awaitable[T]) -> T | None:
+    """The server's answer; None while it is away (it is being started again, which is said elsewhere)."""
+    try:
+        return await question
+    except (TransportError, HTTPStatusError) as error:
+        if isinstance(error, HTTPStatusError) and error.response.status_code < 500:
+            raise
+        return None
+
+
 async def final(client: PrefectClient, run_id: UUID) -> FlowRun:
     """The run, once it is in a final state."""
     # The state is another process's: it can only be asked for.
-    while not (run := await client.read_flow_run(run_id)).state or not run.state.is_final():  # noqa: ASYNC110
+    while not (run := await asked(client.read_flow_run(run_id))) or not run.state or not run.state.is_final():  # noqa: ASYNC110
         await asyncio.sleep(_POLL_SECONDS)
     return run
 
@@ -110,7 +124,7 @@ async def _until_free(client: PrefectClient, deployment_id: UUID) -> None:
         deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
         state=_states((StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)),
     )
-    while await client.read_flow_runs(flow_run_filter=mine, limit=1):  # noqa: ASYNC110 - as in `final`
+    while await asked(client.read_flow_runs(flow_run_filter=mine, limit=1)) != []:  # noqa: ASYNC110 - as in `final`
         await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from config.postgres import EmbeddedPostgres, embedded, ledger_url
-from config.prefect import api_url, stack_environment, ui_url
+from config.prefect import api_url, auth_string, stack_environment, ui_url
 from config.settings import PROJECT, Settings, private_folder
-from deployments.stack.children import Child
+from deployments.stack.children import Child, ChildFailed
 from deployments.stack.declared import Declared, checked, read_declared
 from deployments.stack.hooks import Hooks
-from deployments.stack.premises import FIRST_PORT, choose_port, recorded, write_shell_file
+from deployments.stack.premises import FIRST_PORT, choose_port, is_free, recorded, write_shell_file
 from deployments.stack.processes import MARKER, end, marked
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ _ANNOUNCE_SECONDS = 3.0
 _RUNS_AT_ONCE_MAX = 4
 
 
+class PortLost(ChildFailed):
+    """Another program took the port between its choice and the server's start: choose again."""
+
+
 @dataclass(kw_only=True)
 class Supervisor:
     """One life of a stack, from its start to its end."""
@@ -53,6 +58,7 @@ class Supervisor:
     worker: Child
     began: float = field(default_factory=time.monotonic)
     tasks: list[asyncio.Task[int | None]] = field(default_factory=list)
+    ledger_work: set[asyncio.Task[Any]] = field(default_factory=set)
     over: asyncio.Future[int] = field(init=False)
     """Done when the stack is to end: with the exit status, or with the error that ends it."""
     hurry: asyncio.Event = field(init=False)
@@ -113,21 +119,35 @@ class Supervisor:
         self.say(f"starting Postgres and the Prefect server; state and logs are in {self.home}")
         await self.server.start()
         prefect = asyncio.create_task(asyncio.to_thread(import_module, "deployments.stack.runs"))
-        ledger = await asyncio.to_thread(self._open_ledger)
+        ledger = await self._on_ledger(self._open_ledger)
         self.say("the ledger is up")
-        await self.server.until(self._healthy, _START_SECONDS)
+        await self._await_server()
         await prefect
         self._watch(self.server.keep(self._healthy, self.say))
         self._watch(self._keep_ledger())
         self.say(f"the Prefect server is up: {ui_url(self.port)} (it asks once for the password in {self.home / 'auth'})")
 
-        from prefect.client.orchestration import get_client
-
-        async with get_client() as client:
+        async with self._client() as client:
             await self._provision(client)
             shell_file = write_shell_file(self.home, self.port)
             self.say(f"in another shell: . '{shell_file}' && prefect deployment run {FIRST_RUN}")
             return await self._trade(client, ledger, once=once)
+
+    async def _await_server(self) -> None:
+        try:
+            await self.server.until(self._healthy, _START_SECONDS)
+        except ChildFailed as error:
+            if self.server.running() or is_free(self.port):
+                raise
+            choose_port(self.settings.prefect_port)  # raises where the port was set
+            raise PortLost(f"port {self.port} was taken by another program meanwhile: trying the next one") from error
+
+    async def _on_ledger(self, work: Callable[[], T]) -> T:
+        """Does it in a thread, and to its end: going down waits for it, so that no Postgres is started behind its back."""
+        task = asyncio.create_task(asyncio.to_thread(work))
+        self.ledger_work.add(task)
+        task.add_done_callback(self.ledger_work.discard)
+        return await asyncio.shield(task)
 
     def _open_ledger(self) -> str:
         url = ledger_url(self.settings)
@@ -166,36 +186,30 @@ class Supervisor:
 
     async def _announce(self, client: PrefectClient, since: datetime, told: set[Any]) -> None:
         """One line for each run that has ended, for as long as the stack lives."""
-        from deployments.stack.runs import describe, finished_since
+        from deployments.stack.runs import asked, describe, finished_since
 
-        names: dict[Any, str] = {}
         while True:
-            for run in await self._asked(finished_since(client, since)) or ():
+            for run in await asked(finished_since(client, since)) or ():
                 if run.id not in told:
                     told.add(run.id)
-                    if run.deployment_id not in names and run.deployment_id is not None:
-                        names[run.deployment_id] = (await client.read_deployment(run.deployment_id)).name
                     self.say(f"{run.name}: {describe(run)}")
             await asyncio.sleep(_ANNOUNCE_SECONDS)
 
-    async def _asked(self, question: Awaitable[T]) -> T | None:
-        """The server's answer; None while it is away (it is being started again, which has been said)."""
-        from httpx import HTTPError
-
-        try:
-            return await question
-        except HTTPError:
-            return None
-
     # ------------------------------------------------------------------------------------------------- staying up
 
+    def _client(self) -> PrefectClient:
+        from prefect.client.orchestration import PrefectClient
+
+        # Named, because Prefect keeps the address that it was imported with, and the port may have been chosen again.
+        return PrefectClient(api_url(self.port), auth_string=auth_string(self.home))
+
     async def _healthy(self) -> bool:
-        return await asyncio.to_thread(_answers, f"{api_url(self.port)}/health")
+        return await asyncio.to_thread(_answers, f"{api_url(self.port)}/admin/version", auth_string(self.home))
 
     async def _online(self, client: PrefectClient, since: datetime) -> bool:
-        from deployments.stack.runs import worker_online
+        from deployments.stack.runs import asked, worker_online
 
-        return bool(await self._asked(worker_online(client, _worker_name(), since)))
+        return bool(await asked(worker_online(client, _worker_name(), since)))
 
     async def _keep_ledger(self) -> None:
         """Starts the embedded Postgres again when it is gone. A foreign database is its owner's."""
@@ -205,14 +219,14 @@ class Supervisor:
             await asyncio.sleep(_LEDGER_CHECK_SECONDS)
             if not await asyncio.to_thread(postgres.running):
                 self.say("the ledger's Postgres is gone: starting it again")
-                await asyncio.to_thread(postgres.start)
+                await self._on_ledger(postgres.start)
 
     # -------------------------------------------------------------------------------------------------- going down
 
     async def _take_down(self) -> None:
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, *self.ledger_work, return_exceptions=True)
         if self.worker.running():
             await self._drain()
         await self.worker.stop(signal.SIGTERM, 1.0 if self.hurry.is_set() else _STOP_SECONDS)
@@ -227,14 +241,13 @@ class Supervisor:
 
     async def _drain(self) -> None:
         from httpx import HTTPError
-        from prefect.client.orchestration import get_client
 
         from deployments.stack.runs import drain
 
         if not self.server.running() or not await self._healthy():
             return
         try:
-            async with get_client() as client:
+            async with self._client() as client:
                 if not await drain(client, DRAIN_SECONDS, self.hurry):
                     self.say("runs are still under way: they are ended now; the next start settles what they left")
         except HTTPError as error:
@@ -287,9 +300,11 @@ def _logs(home: Path) -> Path:
     return private_folder(home / "logs")
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, auth: str) -> bool:
+    """True if a server answers that knows our password: not another stack's, on a port that both have chosen."""
+    basic = base64.b64encode(auth.encode()).decode()
     try:
-        with urlopen(url, timeout=2) as response:  # noqa: S310 - our own server
+        with urlopen(Request(url, headers={"Authorization": f"Basic {basic}"}), timeout=2) as response:  # noqa: S310 - loopback
             return bool(response.status == 200)
-    except (URLError, OSError):
+    except (OSError, HTTPException):  # URLError and HTTPError are OSErrors
         return False

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from threading import Barrier
 from typing import Any
 from uuid import uuid4
 
+import pandas as pd
 import pytest
 
 from tests.builders.plans import NOON, buy, product, sell
@@ -168,6 +169,26 @@ def test_bytes_that_come_again_at_another_price_tell_no_fills_of_that_price(exch
     assert again == first
     assert again.fills is None or [fill.price for fill in again.fills] == [dec("101.11")]
     assert prices(exchange) == [("1", "101.11")]
+
+
+def test_candles_are_asked_for_once_a_product_and_only_when_one_has_closed(exchange: PaperExchange, street: Street) -> None:
+    asked: list[str] = []
+
+    def counted(product_id: str, at: datetime) -> pd.DataFrame:
+        asked.append(product_id)
+        return street.candles_after(product_id, at)
+
+    exchange.candles_after = counted
+    for minute in range(3):
+        street.at = NOON + timedelta(minutes=minute)
+        send(exchange, buy(quantity="1", **rests("90")))
+    exchange.balances()
+    street.at = NOON + HOUR  # only the first order was there when this hour began
+    exchange.balances()
+    assert asked == ["BTC-USD"]
+    street.hour("99 101 89 99")
+    assert len(exchange.fills(LONG_AGO)) == 3
+    assert asked == ["BTC-USD"] * 3, "the first order has waited since noon, the others since one o'clock"
 
 
 # ---- two processes

@@ -165,17 +165,21 @@ class PaperExchange:
 
     def _advance(self) -> None:
         """Holds resting orders against the candles that have closed since it last looked; nothing rests: one query."""
+        known: dict[tuple[str, datetime], list[Bar]] = {}
         for order in self.books.resting(self.account):
-            request = _request(order)
-            if not self._over_candles(order, request) or not has_expired(request, self.clock()):
+            request, first = _request(order), self._first_start(order["looked_at"])
+            if (order["product"], first) not in known:
+                known[order["product"], first] = self._bars(order["product"], first)
+            bars = known[order["product"], first]
+            if not self._over_candles(order, request, bars) or not has_expired(request, self.clock()):
                 continue
             # No candle covers its end yet (or ever: a gap). What may have happened in between is not a fill.
             self._move(order, request, Matched((), "expired", order["triggered"]), self.clock())
 
-    def _over_candles(self, order: dict[str, Any], request: Request) -> bool:
+    def _over_candles(self, order: dict[str, Any], request: Request, bars: Sequence[Bar]) -> bool:
         """True if the order still rests after the newest candle; `order` is kept up to date."""
         rules, seen = self.products([request.product])[request.product], order["looked_at"]
-        for bar in self._bars(request.product, order["looked_at"]):
+        for bar in bars:
             left, triggered = order["quantity"] - order["filled"], order["triggered"]
             matched = match_bar(request, left, order["hold"], bar, rules, self.costs, triggered=triggered)
             seen = bar.close_at
@@ -198,16 +202,23 @@ class PaperExchange:
         order |= {"filled": order["filled"] + matched.quantity, "triggered": matched.triggered, "looked_at": at, "hold": hold}
         return moved and rests
 
-    def _bars(self, product: str, looked_at: datetime) -> list[Bar]:
-        """Candles that began after the exchange last looked: one that began before it may hold prices from before."""
-        rows = self.candles_after(product, looked_at)
+    def _first_start(self, looked_at: datetime) -> datetime:
+        """Start of the first candle that counts: one that began before the exchange looked may hold prices from before."""
+        return utc(0) - (utc(0) - looked_at) // self.candle * self.candle
+
+    def _bars(self, product: str, first: datetime) -> list[Bar]:
+        """The closed candles from `first` on. The source may be far away: it is asked only when one can have closed."""
+        now = self.clock()
+        if first + self.candle > now:
+            return []
+        rows = self.candles_after(product, first)
         columns = (rows[name].tolist() for name in ("start", "open", "high", "low", "volume"))
         bars = [
             Bar(utc(start) + self.candle, dec(opened), dec(high), dec(low), dec(volume))
             for start, opened, high, low, volume in zip(*columns, strict=True)
-            if utc(start) >= looked_at
+            if utc(start) >= first
         ]
-        return [bar for bar in bars if bar.close_at <= self.clock()]
+        return [bar for bar in bars if bar.close_at <= now]
 
 
 @contextmanager

@@ -68,6 +68,7 @@ IOC = TimeInForce.IOC
         (sell(quantity="1", **stop("90.001")), {}, "INVALID_PRICE_PRECISION"),
         (sell(quantity="1", **stop("-1")), {}, "INVALID_PRICE_PRECISION"),
         (buy(quantity="0.04"), {"min_notional": ZERO}, "PREVIEW_INVALID_BASE_SIZE_TOO_SMALL"),
+        (buy(quantity="0.05"), {"min_notional": ZERO}, None),  # the minimum itself is taken
         (buy(quantity="0.09"), {}, "PREVIEW_INVALID_BASE_SIZE_TOO_SMALL"),  # 9 of at least 10 USD at the mid
         (buy(quantity="0.10"), {}, None),
         (buy(quantity="0.10", **limit("99.99")), {}, "PREVIEW_INVALID_BASE_SIZE_TOO_SMALL"),  # valued at its limit

@@ -29,6 +29,11 @@ class ChildFailed(KeelError):
     code = "stack"
 
 
+def back_off(deaths: int) -> float:
+    """1, 2, 4 ... seconds, up to half a minute."""
+    return min(2.0 ** (deaths - 1), BACK_OFF_MAX_SECONDS)
+
+
 @dataclass(slots=True, kw_only=True)
 class Child:
     """One program of the stack.
@@ -43,6 +48,8 @@ class Child:
     log: Path
     process: asyncio.subprocess.Process | None = None
     deaths: deque[float] = field(default_factory=deque)
+    pause: Callable[[int], float] = back_off
+    """Seconds before the start that follows so many deaths."""
 
     async def start(self) -> None:
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
@@ -81,7 +88,7 @@ class Child:
             self._count_death(time.monotonic())
             if len(self.deaths) == DEATHS_MAX:
                 raise ChildFailed(f"{self.name} ended {DEATHS_MAX} times within two minutes (status {status}): see {self.log}")
-            pause = min(2.0 ** (len(self.deaths) - 1), BACK_OFF_MAX_SECONDS)
+            pause = self.pause(len(self.deaths))
             say(f"{self.name} ended (status {status}): starting it again in {pause:.0f} s; its log is {self.log}")
             await asyncio.sleep(pause)
             await self.start()

@@ -103,12 +103,15 @@ class Desk:
         return None if math.isnan(volume) else dec(volume)
 
     def candles_after(self, product: str, at: datetime) -> pd.DataFrame:
-        """Candles of the product that closed after `at`, up to now, as the source gives them: oldest first, unique."""
+        """Stored candles of the product that began at or after `at` and have closed, oldest first.
+
+        Stored means that they passed the gate: a false print fills no resting order.
+        """
         seconds = interval_seconds(self.plan.interval)
-        begin = int(at.timestamp()) // seconds * seconds
-        rows = self.source.candles({product: begin}, self.plan.interval, self.market_now())
-        closed_by = int(self.market_now().timestamp()) - seconds
-        return rows[rows["start"] <= closed_by].drop_duplicates("start").sort_values("start")
+        now = self.market_now()
+        length = max(1, math.ceil((now - at).total_seconds() / seconds))
+        rows = self.candles.load([product], self.plan.interval, now, length).frame()
+        return rows[rows["start"] >= at.timestamp()]
 
     def first_slot(self) -> datetime:
         """A replay's first slot, or the last closed candle of a live source."""

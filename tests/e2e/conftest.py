@@ -1,0 +1,280 @@
+"""A real stack for the session: `keel up` as a process of its own, in a state folder of its own, over generated candles."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import yaml
+
+from config.settings import PROJECT
+from deployments.stack.premises import is_free, read_record
+from deployments.stack.processes import end, marked
+from tests.builders.candles import write_generated
+
+KEEL = PROJECT / ".venv" / "bin" / "keel"
+MINUTELY, SHORT, SLOW = "trade/minutely", "trade/short", "trade/slow"
+_POLL_SECONDS = 0.2
+T = TypeVar("T")
+
+
+def until(what: str, question: Callable[[], T | None], seconds: float = 90) -> T:
+    """The answer, once there is one."""
+    limit = time.monotonic() + seconds
+    while not (answer := question()):
+        if time.monotonic() > limit:
+            pytest.fail(f"{what}: not seen within {seconds:.0f} s")
+        time.sleep(_POLL_SECONDS)
+    return answer
+
+
+@dataclass(kw_only=True)
+class Stack:
+    """One state folder, and the `keel up` that runs in it."""
+
+    home: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[str] | None = None
+    said_before: int = 0
+    """Bytes of the output file that earlier starts wrote."""
+    clients: dict[int, httpx.Client] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------------------------------------- the command
+
+    def up(self, *options: str, **settings: str) -> subprocess.Popen[str]:
+        """Starts `keel up` in a session of its own, as a terminal does; returns at once."""
+        self.said_before = self.output.stat().st_size if self.output.exists() else 0
+        with self.output.open("a") as out:
+            self.process = subprocess.Popen(
+                [KEEL, "up", *options], cwd=self.home.parent, env=self.environment | settings, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=out, text=True, start_new_session=True,
+            )  # fmt: skip
+        return self.process
+
+    def run(self, *command: str, seconds: float = 60, **settings: str) -> subprocess.CompletedProcess[str]:
+        """A `keel` command, to its end."""
+        return subprocess.run(
+            [KEEL, *command], cwd=self.home.parent, env=self.environment | settings, capture_output=True, text=True,
+            timeout=seconds, check=False,
+        )  # fmt: skip
+
+    def shell(self, command: str) -> subprocess.CompletedProcess[str]:
+        """A command in a shell that has read the stack's file and holds nothing else, in no particular folder."""
+        bare = {"PATH": "/usr/bin:/bin", "HOME": str(self.home.parent)}
+        line = f". '{self.home}/env.sh' && {command}"
+        return subprocess.run(["sh", "-c", line], cwd="/", env=bare, capture_output=True, text=True, timeout=90, check=False)
+
+    def edit_plan(self, name: str, found: str, put: str) -> None:
+        plan = Path(self.environment["KEEL_PLANS"]) / f"{name}.toml"
+        before = plan.read_text()
+        assert before.count(found) == 1, f"{plan}: {found}"
+        plan.write_text(before.replace(found, put))
+
+    @property
+    def output(self) -> Path:
+        return self.home.parent / f"{self.home.name} output"
+
+    def said(self) -> str:
+        """What the newest `keel up` has printed."""
+        with self.output.open() as out:
+            out.seek(self.said_before)
+            return out.read()
+
+    def await_line(self, pattern: str, seconds: float = 90) -> str:
+        def found() -> str | None:
+            line = re.search(f"^.*{pattern}.*$", self.said(), re.MULTILINE)
+            if line is None and self.process is not None and self.process.poll() is not None:
+                pytest.fail(f"keel up ended with {self.process.returncode} before it said {pattern!r}:\n{self.said()}")
+            return line.group() if line else None
+
+        return until(pattern, found, seconds)
+
+    def await_first_run(self) -> None:
+        self.await_line("going on by schedule", 150)
+
+    def is_up(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def interrupt(self) -> None:
+        """Ctrl-C as a terminal does it: SIGINT to everything in its foreground."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def await_end(self, seconds: float = 60) -> int:
+        assert self.process is not None
+        return self.process.wait(seconds)
+
+    def kill_everything(self) -> None:
+        """SIGKILL of supervisor, server, worker, runs and Postgres at once."""
+        assert self.process is not None
+        victims = [self.process.pid, *(process.pid for process in marked(self.home)), *self.postgres_processes()]
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def postgres_processes(self) -> list[int]:
+        data = str(self.home / "postgres" / "data")
+        return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _working_directory(folder) == data]
+
+    def assert_nothing_is_left(self, port: int) -> None:
+        assert marked(self.home) == []
+        assert self.postgres_processes() == []
+        assert is_free(port)
+        assert read_record(self.home) is None
+
+    # --------------------------------------------------------------------------------------------------- the server
+
+    @property
+    def port(self) -> int:
+        record = read_record(self.home)
+        assert record is not None, "no stack runs"
+        return record.port
+
+    def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The server's answer to a POST, or to a GET where there is no body."""
+        if self.port not in self.clients:
+            user, _, password = (self.home / "auth").read_text().strip().partition(":")
+            self.clients[self.port] = httpx.Client(
+                base_url=f"http://127.0.0.1:{self.port}/api", auth=(user, password), timeout=30
+            )
+        client = self.clients[self.port]
+        answer = (client.get(path) if body is None else client.post(path, json=body)).raise_for_status()
+        return answer.json()
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.api(f"/deployments/name/{name}")
+        return found
+
+    def runs(self, deployment: str, *states: str) -> list[dict[str, Any]]:
+        """Its runs in these states, the earliest start first."""
+        runs: list[dict[str, Any]] = self.api("/flow_runs/filter", {
+            "deployments": {"id": {"any_": [self.deployment(deployment)["id"]]}},
+            "flow_runs": {"state": {"type": {"any_": list(states)}}},
+        })  # fmt: skip
+        return sorted(runs, key=lambda run: run["start_time"] or run["expected_start_time"])
+
+    def trigger(self, deployment: str) -> str:
+        """Id of a run by hand, as the UI's button makes it."""
+        return str(self.api(f"/deployments/{self.deployment(deployment)['id']}/create_flow_run", {})["id"])
+
+    def await_state(self, run_id: str, *states: str, seconds: float = 90) -> dict[str, Any]:
+        def reached() -> dict[str, Any] | None:
+            run: dict[str, Any] = self.api(f"/flow_runs/{run_id}")
+            return run if run["state_type"] in states else None
+
+        return until(f"run {run_id} in {states}", reached, seconds)
+
+    def await_scheduled_run(self, deployment: str, since: datetime, seconds: float = 120) -> dict[str, Any]:
+        """A run that the schedule made, that began after a moment, and that has completed."""
+
+        def completed() -> dict[str, Any] | None:
+            runs = [run for run in self.runs(deployment, "COMPLETED") if run["auto_scheduled"]]
+            return next((run for run in runs if datetime.fromisoformat(run["start_time"]) > since), None)
+
+        return until(f"a scheduled run of {deployment} since {since}", completed, seconds)
+
+
+@pytest.fixture(scope="session")
+def candles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_generated(tmp_path_factory.mktemp("candles"), 11)
+
+
+@pytest.fixture(scope="session")
+def make_stack(tmp_path_factory: pytest.TempPathFactory, candles: Path) -> Callable[[str], Stack]:
+    def make(name: str) -> Stack:
+        folder = tmp_path_factory.mktemp("stack") / "a folder"
+        folder.mkdir()
+        return Stack(home=folder / name, environment=_environment(folder / name, candles, _deployments(folder), _plans(folder)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared(make_stack: Callable[[str], Stack]) -> Iterator[Stack]:
+    stack = make_stack("shared")
+    yield stack
+    stack.run("down", seconds=260)
+    end(marked(stack.home), 5)
+
+
+@pytest.fixture
+def stack(shared: Stack) -> Stack:
+    """The session's stack, up and with its first run done."""
+    if not shared.is_up():
+        shared.up()
+    shared.await_first_run()
+    return shared
+
+
+def prefect_program(home: Path, name: str) -> int:
+    """Process id of the stack's `server` or `worker`."""
+    command = ["-m", "prefect", name, "start"]
+    found = [
+        process.pid for process in marked(home) if Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")[1:5] == command
+    ]
+    assert len(found) == 1, (name, found)
+    return found[0]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _environment(home: Path, candles: Path, deployments: Path, plans: Path) -> dict[str, str]:
+    ours = ("KEEL_", "PREFECT_", "DATABASE_URL", "PYTEST", "PYTHON")
+    machine = {"KEEL_PG_BIN", "KEEL_PG_USER"}
+    kept = {name: value for name, value in os.environ.items() if name in machine or not name.startswith(ours)}
+    return kept | {
+        "KEEL_HOME": str(home),
+        "KEEL_MARKET": f"replay:{candles}",
+        "KEEL_PREFECT_YAML": str(deployments),
+        "KEEL_PLANS": str(plans),
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",  # of the person's own profile, and not to be followed
+    }
+
+
+def _deployments(folder: Path) -> Path:
+    """The project's own file, one more deployment of its trade flow that fires every minute on a plan of its own, so that
+    hand and schedule are not in each other's way, and two of a flow that only takes its time.
+    """
+    declared = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    paper = next(found for found in declared["deployments"] if found["name"] == "paper")
+    minutely = paper | {
+        "name": MINUTELY.partition("/")[2],
+        "parameters": {"params": {"plan": "minutely"}},
+        "schedules": [{"slug": "minutely", "cron": "* * * * *", "timezone": "UTC"}],
+    }
+    timed = [
+        paper | {"name": name, "entrypoint": "tests/e2e/flows_for_tests.py:trade", "parameters": {"params": {"seconds": seconds}},
+                 "schedules": []}
+        for name, seconds in (("short", 4), ("slow", 600))
+    ]  # fmt: skip
+    file = folder / "prefect.yaml"
+    file.write_text(yaml.safe_dump(declared | {"deployments": [*declared["deployments"], minutely, *timed]}))
+    return file
+
+
+def _plans(folder: Path) -> Path:
+    plans = Path(shutil.copytree(PROJECT / "config" / "plans", folder / "plans"))
+    default = (plans / "default.toml").read_text()
+    assert default.count('"default"') == default.count('"main"') == 1
+    (plans / "minutely.toml").write_text(default.replace('"default"', '"minutely"').replace('"main"', '"minutely"'))
+    return plans
+
+
+def _working_directory(process: Path) -> str:
+    try:
+        return str((process / "cwd").readlink())
+    except OSError:  # it ended
+        return ""

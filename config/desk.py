@@ -38,9 +38,7 @@ def default_author() -> Author:
 def ledger_of(plan: str) -> tuple[str, str]:
     """(ledger URL, portfolio) of a plan, for those who only read its books; starts the embedded ledger when it is down."""
     settings = load()
-    opened = for_source(
-        load_plan(plan, os.environ, settings.plans), chosen_market(settings), is_set=settings.market is not None
-    )
+    opened = for_source(load_plan(plan, os.environ, settings.plans), chosen_market(settings), is_set=settings.market is not None)
     url = ledger_url(settings)
     ensure_schema(url)
     return url, opened.portfolio
@@ -96,9 +94,7 @@ def assembled(
 
 def chosen_market(settings: Settings) -> str:
     """The market source of this state folder; the first call may probe Coinbase and make the choice."""
-    return choose_market(
-        settings.market, settings.home, lambda: coinbase_answers(settings.coinbase_host, settings.ca_file)
-    )
+    return choose_market(settings.market, settings.home, lambda: coinbase_answers(settings.coinbase_host, settings.ca_file))
 
 
 def open_source(name: str, settings: Settings, plan: Plan) -> MarketSource:

@@ -115,5 +115,3 @@ def publish_reconciliation(shared: Shared, found: Reconciliation) -> str:
     line = found.headline(desk.book)
     create_markdown_artifact(key=f"reconcile-{desk.plan.name}", markdown="\n".join(lines) + "\n", description=line)
     return line
-
-

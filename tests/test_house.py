@@ -29,7 +29,9 @@ def test_the_code_keeps_the_rules(command: list[str]) -> None:
 
 def test_nobody_uses_the_sdks_websocket_client() -> None:
     """It connects without verifying TLS, and breaks with the websockets that Prefect needs."""
-    files = [path for folder in ("trading", "config", "tasks", "flows", "deployments") for path in (PROJECT / folder).rglob("*.py")]
+    files = [
+        path for folder in ("trading", "config", "tasks", "flows", "deployments") for path in (PROJECT / folder).rglob("*.py")
+    ]
     assert files
     guilty = [str(path) for path in files if "coinbase.websocket" in path.read_text() or "WSClient" in path.read_text()]
     assert guilty == []

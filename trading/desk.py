@@ -207,6 +207,7 @@ def first_missing(stored: Candles) -> dict[str, int]:
     since = np.where(whole, stored.starts[newest] + seconds, stored.starts[0])
     return dict(zip(stored.products, since.tolist(), strict=True))
 
+
 def evaluation_row(desk: Desk, slot: str, judged: Approved | Refused) -> dict[str, object]:
     """The row of a `Change` that stores how a request was judged; one slot, product and leg is judged once."""
     request = judged.request

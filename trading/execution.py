@@ -39,9 +39,7 @@ def intents_of(desk: Desk, slot: str, approved: Sequence[Approved], quotes: Mapp
         id_ = client_order_id(owner, request.product, request.leg)
         body = desk.exchange.body(id_, request)
         price = quotes[request.product].mid
-        intents.append(
-            Intent(client_order_id=id_, owner=owner, request=request, body=body, decision_price=price, decided_at=now)
-        )
+        intents.append(Intent(client_order_id=id_, owner=owner, request=request, body=body, decision_price=price, decided_at=now))
     return intents
 
 

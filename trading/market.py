@@ -140,9 +140,7 @@ class Candles:
         return cls(interval=interval, products=tuple(products), starts=starts, **matrices)
 
     @classmethod
-    def from_frame(
-        cls, rows: pd.DataFrame, interval: str, products: Sequence[str], *, end: datetime, length: int
-    ) -> Candles:
+    def from_frame(cls, rows: pd.DataFrame, interval: str, products: Sequence[str], *, end: datetime, length: int) -> Candles:
         """The last `length` candles that closed at or before `end`, from unique long-form rows in any order."""
         return cls.empty(interval, products, end=end, length=length).with_rows(rows)
 

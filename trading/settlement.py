@@ -180,9 +180,7 @@ def by_order(fills: Iterable[Fill]) -> dict[str, list[Fill]]:
     return found
 
 
-def _settle_one(
-    absorber: Absorber, order: Order, theirs: Sequence[ExchangeOrder], fills: Mapping[str, list[Fill]]
-) -> None:
+def _settle_one(absorber: Absorber, order: Order, theirs: Sequence[ExchangeOrder], fills: Mapping[str, list[Fill]]) -> None:
     if not theirs:
         _not_found(absorber, order)
         return

@@ -27,9 +27,7 @@ PLENTY = Decimal(10**12)
 def run(n: int = 100_000, runs: int = 5) -> dict[str, Any]:
     """`ours` and `floor` in requests per second (median of the runs), `ratio` = ours ÷ floor."""
     plan, market, portfolio = _plan(), _market(), _portfolio()
-    requests = [
-        Request(product=PRODUCTS[i % len(PRODUCTS)], side=Side.BUY, quantity=Decimal("0.001"), leg=i) for i in range(n)
-    ]
+    requests = [Request(product=PRODUCTS[i % len(PRODUCTS)], side=Side.BUY, quantity=Decimal("0.001"), leg=i) for i in range(n)]
     ours, floor = [], []
     for _ in range(runs):
         validator = Validator(plan, market, portfolio, NOW)

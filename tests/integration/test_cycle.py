@@ -31,9 +31,7 @@ def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
 def check_books(desk: Desk) -> None:
     """What must hold after every story: the ledger equals the exchange, and lots equal the trading accounts."""
     assert reconcile(desk).differences == ()
-    rows = desk.books.connection.execute(
-        "select asset, sum(amount) from keel.posting group by asset having sum(amount) <> 0"
-    )
+    rows = desk.books.connection.execute("select asset, sum(amount) from keel.posting group by asset having sum(amount) <> 0")
     assert rows.fetchall() == []
     held = desk.books.connection.execute("""
         select a.product, a.posted from keel.account a where a.kind = 'trading' and a.asset = split_part(a.product, '-', 1)

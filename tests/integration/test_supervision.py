@@ -257,9 +257,7 @@ async def server_starts(stack: Supervisor) -> None:
 
 
 @pytest.mark.parametrize(("port_is_set", "error"), [(False, PortLost), (True, ConfigurationError)])
-def test_a_port_that_is_lost_before_the_server_has_it_is_seen(
-    tmp_path: Path, port_is_set: bool, error: type[Exception]
-) -> None:
+def test_a_port_that_is_lost_before_the_server_has_it_is_seen(tmp_path: Path, port_is_set: bool, error: type[Exception]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as quicker, pytest.raises(error, match=str(port := quicker.getsockname()[1])):
         asyncio.run(server_starts(supervisor(tmp_path, port, port_is_set=port_is_set)))
 

@@ -174,9 +174,7 @@ class Journal:
         with translated():
             self.connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (book,))
 
-    def claim_slot(
-        self, book: str, plan: str, slot_at: datetime, market_at: datetime, plan_sha: str, skip: str | None
-    ) -> Claim:
+    def claim_slot(self, book: str, plan: str, slot_at: datetime, market_at: datetime, plan_sha: str, skip: str | None) -> Claim:
         """Claims the slot for this run, to trade it or (with `skip`, the reason) to record that it is not traded."""
         who = self.author()
         with translated():
@@ -200,4 +198,3 @@ class Journal:
                 (book, epoch, list(orders), list(scopes), who.actor, who.flow_run_id, who.task_run_id),
             ).fetchall()
         return {UUID(str(order)): str(verdict) for order, verdict in rows}
-

@@ -227,4 +227,5 @@ def test_a_tripped_breaker_lets_no_order_through_until_a_person_resumes(fresh: C
     assert "open" in states.values()
     refused = keel("breaker", "resume", "--reason", "drill over", status=1)
     assert "cool" in refused.stdout + refused.stderr
-    assert not [order for order in keel.json("orders") if order["state"] == "filled"]
+    # the cycle before the trip may have bought: what the market of this hour was is not this test's
+    assert not [order for order in keel.json("orders") if order["slot"].startswith("hand:")]

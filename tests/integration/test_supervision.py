@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -93,7 +94,7 @@ def test_a_child_that_is_not_ready_in_time_is_an_error(tmp_path: Path) -> None:
 
 def test_a_child_that_does_not_listen_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     async def story() -> ProcessId | None:
-        deaf = child(tmp_path, "sh", "-c", f"{sys.executable} -c \"{DEAF}\" & trap '' TERM; wait; sleep 600")
+        deaf = child(tmp_path, "sh", "-c", f"{shlex.quote(sys.executable)} -c {shlex.quote(DEAF)} & trap '' TERM; wait; sleep 600")
         await deaf.start()
         while "deaf" not in deaf.log.read_text():  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.05)

@@ -72,6 +72,9 @@ install_locked() {
   stamp > ".venv/.installed-$1"
 }
 
+# Behind a proxy that re-signs, only the machine's own certificates will do, as they do for pip; where it has none, uv's.
+if [ -n "$(ls /etc/ssl/certs 2> /dev/null)" ]; then export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"; fi
+
 unset VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE || true
 kind="${1:-run}"
 if is_current "$kind" && fits $python; then exit 0; fi

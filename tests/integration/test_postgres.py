@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -70,7 +70,8 @@ def kill_all(server: EmbeddedPostgres) -> None:
     pids = server._processes()
     assert pids, "nothing to kill"
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # the first kill takes others with it
+            os.kill(pid, signal.SIGKILL)
 
 
 def give_number_to(process: subprocess.Popen[bytes], server: EmbeddedPostgres) -> None:

@@ -42,6 +42,15 @@ make_environment() {
 
 has_uv() { [ "$(.venv/bin/uv --version 2> /dev/null | cut -d' ' -f2)" = "$uv_version" ]; }
 
+is_wanted() { # .venv runs, and was made with the Python that PYTHON names, if it names one
+  fits $python || return 1
+  if [ -z "${PYTHON:-}" ]; then return 0; fi
+  fits "$PYTHON" || fail "PYTHON=$PYTHON: expected a Python 3.11, 3.12 or 3.13 that runs"
+  [ "$(base "$PYTHON")" = "$(base $python)" ]
+}
+
+base() { "$1" -c 'import sys; print(sys.base_prefix, sys.version)'; }
+
 install_uv() {
   say "installing uv $uv_version into .venv"
   $python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
@@ -77,7 +86,7 @@ if [ -n "$(ls /etc/ssl/certs 2> /dev/null)" ]; then export UV_SYSTEM_CERTS="${UV
 
 unset VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE || true
 kind="${1:-run}"
-if is_current "$kind" && fits $python; then exit 0; fi
-if ! fits $python || ! $python -m pip --version > /dev/null 2>&1; then make_environment; fi
+if is_wanted && is_current "$kind"; then exit 0; fi
+if ! is_wanted || ! $python -m pip --version > /dev/null 2>&1; then make_environment; fi
 if ! has_uv; then install_uv; fi
 install_locked "$kind"

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -120,6 +121,25 @@ def test_the_deployments_are_what_the_file_declares(stack: Stack) -> None:
     assert found["concurrency_options"] == {"collision_strategy": "CANCEL_NEW", "grace_period_seconds": 60}
     form = found["parameter_openapi_schema"]["definitions"]["PlanParameters"]["properties"]
     assert form["plan"]["description"].startswith("Name of a plan")
+
+
+def test_prefects_own_deploy_command_would_change_nothing(stack: Stack) -> None:
+    """The file is read by code of our own: what that makes is held against what Prefect makes of the same file."""
+    ours = _lasting(stack.deployment("reconcile/daily"))
+    file = stack.environment["KEEL_PREFECT_YAML"]
+    done = stack.shell(f"cd \"$KEEL_PROJECT\" && prefect --no-prompt deploy --prefect-file '{file}' --name reconcile/daily")
+    assert done.returncode == 0, done.stdout + done.stderr
+    deployed = stack.deployment("reconcile/daily")
+    assert not deployed["version"].startswith("keel-")
+    assert _lasting(deployed) == ours
+
+
+def _lasting(found: Any) -> Any:
+    """What stays the same when a deployment is written again."""
+    if isinstance(found, dict):
+        passing = ("version", "version_id", "updated", "last_polled", "status")
+        return {name: _lasting(value) for name, value in found.items() if name not in passing}
+    return [_lasting(value) for value in found] if isinstance(found, list) else found
 
 
 def test_a_deployment_runs_from_any_shell_that_has_read_env_sh(stack: Stack) -> None:

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from threading import Thread
 
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from config.clock import wall_clock
@@ -33,9 +34,12 @@ def author() -> Author:
 
 
 def scheduled_at() -> datetime:
-    """When this run was due: its schedule's time, or the moment at which a person asked for it."""
-    due = flow_run.scheduled_start_time
-    return wall_clock() if due is None else due.astimezone(UTC)
+    """When this run was due: its schedule's time. A run by hand is due now, however long ago it was asked for."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    if run is None or not run.auto_scheduled or flow_run.scheduled_start_time is None:
+        return wall_clock()
+    return flow_run.scheduled_start_time.astimezone(UTC)
 
 
 def due() -> datetime:

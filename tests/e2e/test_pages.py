@@ -96,11 +96,15 @@ def page(browser: Any) -> Iterator[Any]:
     opened.close()
 
 
-def test_the_ui_asks_for_the_password_and_shows_the_run_its_summary_and_the_form(running: Running, page: Any) -> None:
+def log_in(page: Any, running: Running) -> None:
     page.goto(f"{running.address}/login")
     page.fill("input", running.password)
     page.keyboard.press("Enter")
     page.wait_for_url("**/dashboard**")
+
+
+def test_the_ui_asks_for_the_password_and_shows_the_run_its_summary_and_the_form(running: Running, page: Any) -> None:
+    log_in(page, running)
 
     page.goto(f"{running.address}/runs")
     page.get_by_text("default@").first.wait_for()
@@ -122,14 +126,13 @@ def test_the_ui_asks_for_the_password_and_shows_the_run_its_summary_and_the_form
 
 
 def test_the_form_of_a_run_says_what_each_parameter_means(running: Running, page: Any) -> None:
-    page.goto(f"{running.address}/login")
-    page.fill("input", running.password)
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/dashboard**")
+    log_in(page, running)
     page.goto(f"{running.address}/deployments")
     link = page.locator('a[href*="/deployments/deployment/"]', has_text="paper").first
     page.goto(running.address + link.get_attribute("href") + "/run")
-    page.get_by_text("Name of a plan in config/plans").first.wait_for()
+    told = page.get_by_text("Name of a plan in config/plans").first
+    told.wait_for()
+    assert told.is_visible()
 
 
 def test_a_stranger_is_not_let_in(running: Running, page: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -115,21 +115,30 @@ def test_an_accepted_order_whose_answer_is_lost_is_in_doubt_and_then_settled(des
     assert {order.state for order in desk.books.orders(cycle.executed.states).values()} == {State.FILLED}
 
 
-def test_a_run_killed_after_the_venue_accepted_leaves_one_order_that_the_next_run_books(
-    database_url: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "candles"
-    with replay_desk(database_url, folder) as desk:
+def kill(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_until_killed(url: str, folder: Path, plant: Callable[[Desk], None]) -> None:
+    """Runs cycles in a process of its own until what `plant` planted kills it."""
+    with replay_desk(url, folder) as desk:
         cycles.run(desk)  # writes the candles and opens the books
     child = os.fork()
     if child == 0:
-        with replay_desk(database_url, folder) as desk:
-            desk.exchange.after_commit = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[attr-defined]
+        with replay_desk(url, folder) as desk:
+            plant(desk)
             for _ in range(120):
                 cycles.run(desk)
         os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def test_a_run_killed_after_the_venue_accepted_leaves_one_order_that_the_next_run_books(
+    database_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "candles"
+    run_until_killed(database_url, folder, lambda desk: setattr(desk.exchange, "after_commit", kill))
     with replay_desk(database_url, folder) as desk:
         [left] = desk.books.live_orders(desk.book)
         assert left.state is State.SENDING
@@ -148,17 +157,7 @@ def test_a_run_killed_after_the_venue_accepted_leaves_one_order_that_the_next_ru
 
 def test_a_run_killed_between_stage_and_send_is_taken_over_and_its_order_is_sent(database_url: str, tmp_path: Path) -> None:
     folder = tmp_path / "candles"
-    with replay_desk(database_url, folder) as desk:
-        cycles.run(desk)
-    child = os.fork()
-    if child == 0:
-        with replay_desk(database_url, folder) as desk:
-            desk.journal.mark_sending = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment]
-            for _ in range(120):
-                cycles.run(desk)
-        os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    run_until_killed(database_url, folder, lambda desk: setattr(desk.journal, "mark_sending", kill))
     with replay_desk(database_url, folder) as desk:
         [left] = desk.books.live_orders(desk.book)
         assert left.state is State.STAGED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -416,3 +417,14 @@ def test_one_candle_of_a_new_product_is_judged_without_history() -> None:
     verdict = judge(pd.concat([rows("100"), rows("5", product=ETH)]))
     assert verdict.gated == {}
     assert len(verdict.clean) == 2
+
+
+def test_verdicts_at_the_same_time_do_not_read_each_others_rows() -> None:
+    """A run warms the gate up in a thread while its first fetch is judged."""
+    good, bad = rows("100 101 102 103"), rows("100 101 102 103")
+    bad.loc[3, "high"] = 1.0
+    gate = QualityGate()
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = list(pool.map(lambda frame: gate.judge(frame, None, ("BTC-USD",), "1h", SLOT), [good, bad] * 8))
+        pool.submit(gate.warm).result()
+    assert [len(verdict.clean) for verdict in verdicts] == [4, 3] * 8

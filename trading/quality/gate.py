@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from trading.quality.suite import Suite
 
 DEFAULT_RULES = QualityRules()
+# The library keeps one context and one batch a process: two verdicts at once (a warm-up beside the first fetch) would
+# read each other's rows.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,18 @@ class QualityGate:
         `history` holds stored candles, at least the last `rules.window` of each product (more does no harm); `now` is
         market time. Raises KeelError when an expectation cannot be evaluated.
         """
+        with _ONE_AT_A_TIME:
+            return self._judge(fetched, history, products, interval, now, rules)
+
+    def _judge(
+        self,
+        fetched: pd.DataFrame,
+        history: pd.DataFrame | Candles | None,
+        products: Sequence[str],
+        interval: str,
+        now: datetime,
+        rules: QualityRules | None,
+    ) -> Verdict:
         asked, rules = tuple(products), rules or self.rules
         seconds, epoch = interval_seconds(interval), int(now.timestamp())
         ask = suites(rules)

@@ -142,15 +142,23 @@ class Stack:
         return record.port
 
     def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The server's answer to a POST, or to a GET where there is no body."""
+        """The server's answer to a POST, or to a GET where there is no body.
+
+        Its database takes one writer: where that is busy it answers 503 and did nothing, and is asked again, as
+        Prefect's own client does.
+        """
         if self.port not in self.clients:
             user, _, password = (self.home / "auth").read_text().strip().partition(":")
             self.clients[self.port] = httpx.Client(
                 base_url=f"http://127.0.0.1:{self.port}/api", auth=(user, password), timeout=30
             )
         client = self.clients[self.port]
-        answer = (client.get(path) if body is None else client.post(path, json=body)).raise_for_status()
-        return answer.json()
+
+        def answered() -> httpx.Response | None:
+            answer = client.get(path) if body is None else client.post(path, json=body)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        return until(f"an answer of {path}", answered, 30).raise_for_status().json()
 
     def deployment(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.api(f"/deployments/name/{name}")

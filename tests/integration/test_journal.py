@@ -267,6 +267,23 @@ def test_what_is_written_stays_written(ledger: Ledger, statement: str) -> None:
         ledger.connection.execute(statement)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into keel.order_head (client_order_id, book) values (gen_random_uuid(), 'paper:main')",
+        "insert into keel.order_event values (gen_random_uuid(), 1, 'staged', 'send', 'sending')",
+        "insert into keel.posting select gen_random_uuid(), 0, id, asset, 1 from keel.account limit 1",
+        "insert into keel.lot_match select id, 0, gen_random_uuid(), 1, 1, 1 from keel.txn limit 1",
+        "insert into keel.hold select client_order_id, gen_random_uuid(), 1 from keel.intent where leg = 7",
+    ],
+)
+def test_no_row_stands_without_what_it_belongs_to(ledger: Ledger, statement: str) -> None:
+    order = ledger.stage(leg=7)
+    ledger.connection.execute("delete from keel.hold where client_order_id = %s", (order,))
+    with pytest.raises(psycopg.errors.Error, match="foreign key|not of this transaction|committed transaction"):
+        ledger.connection.execute(statement)
+
+
 def test_a_trip_from_an_old_generation_is_stale(ledger: Ledger) -> None:
     before = ledger.books.breakers(["global"])[0]
     after = open_breaker(before, BreakerRules(), NOON, level=Level.NO_NEW, reason="x", actor="test")

@@ -162,7 +162,7 @@ create table keel.intent (
 );
 
 create table keel.order_head (
-  client_order_id   uuid primary key,                    -- made with its intent: see apply_intents
+  client_order_id   uuid primary key references keel.intent,
   book              text not null,
   state             text not null default 'staged',
   seq               int not null default 0,
@@ -177,7 +177,7 @@ create index order_live on keel.order_head (book)
   where state in ('staged', 'sending', 'in_doubt', 'open', 'cancelling');
 
 create table keel.order_event (
-  client_order_id uuid not null,                         -- apply_events moves its head, or refuses
+  client_order_id uuid not null references keel.order_head,
   seq             int not null,
   from_state      text not null,
   event           text not null,
@@ -208,7 +208,7 @@ create index on keel.account (book, plan);
 
 create table keel.hold (                                 -- what a live order reserves; zero once it is closed
   client_order_id uuid primary key references keel.intent,
-  account_id      uuid not null,                         -- apply_holds moves it, or refuses
+  account_id      uuid not null references keel.account,
   amount          keel.holding not null,
   before          keel.holding not null default 0        -- the amount before its last change
 );
@@ -243,7 +243,7 @@ create table keel.txn (
 );
 
 create table keel.posting (
-  txn_id     uuid not null,                              -- of this database transaction: see posting_is_timely
+  txn_id     uuid not null references keel.txn,
   line       smallint not null,
   account_id uuid not null,
   asset      text not null,
@@ -270,7 +270,7 @@ create index on keel.lot (book, plan, product) where left_quantity > 0;
 create table keel.lot_match (
   txn_id   uuid not null references keel.txn,
   line     smallint not null,
-  lot_id   uuid not null,                                -- apply_matches takes from it, or refuses
+  lot_id   uuid not null references keel.lot,
   quantity keel.quantity not null,
   cost     keel.holding not null,
   proceeds keel.amount not null,
@@ -344,7 +344,7 @@ create table keel.audit (
   task_run_id text not null,
   payload     text not null,
   prev        bytea not null,
-  hash        bytea not null
+  hash        bytea not null unique
 ) with (toast_tuple_target = 8160);                      -- an ordinary payload stays in its row, uncompressed
 create table keel.audit_head (
   id   boolean primary key default true check (id),

@@ -280,7 +280,7 @@ def test_what_is_written_stays_written(ledger: Ledger, statement: str) -> None:
 def test_no_row_stands_without_what_it_belongs_to(ledger: Ledger, statement: str) -> None:
     order = ledger.stage(leg=7)
     ledger.connection.execute("delete from keel.hold where client_order_id = %s", (order,))
-    with pytest.raises(psycopg.errors.Error, match="foreign key|not of this transaction|committed transaction"):
+    with pytest.raises(psycopg.errors.Error, match=r"foreign key|not of this transaction|committed transaction"):
         ledger.connection.execute(statement)
 
 

@@ -254,7 +254,7 @@ create table keel.posting (
 
 create table keel.lot (
   id            uuid primary key,
-  book          text not null,
+  book          text not null references keel.portfolio,
   plan          text not null,
   product       text not null,
   txn_id        uuid not null references keel.txn,

@@ -14,7 +14,7 @@ from trading.errors import BooksRefused, Fenced, KeelError, LedgerUnavailable, S
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
-# SQLSTATEs that the ledger's own rules raise (trading/store/sql/ledger.sql).
+# SQLSTATEs that the ledger's own rules raise (trading/store/sql/rules.sql).
 _RULES: dict[str, type[KeelError]] = {
     "KE010": BooksRefused,
     "KE011": BooksRefused,
@@ -23,7 +23,7 @@ _RULES: dict[str, type[KeelError]] = {
     "KE020": Stale,
     "KE021": Fenced,
 }
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in `migrations/versions`."""
 _MIGRATION_LOCK = 0x6B65656C  # "keel": two processes that start at once migrate one after the other
 
@@ -88,7 +88,7 @@ def migrate(url: str, revision: str = "head") -> None:
             with bind.begin() as connection:
                 connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
                 config.attributes["connection"] = connection
-                if revision == "base":
+                if revision != "head":
                     command.downgrade(config, revision)
                 else:
                     command.upgrade(config, revision)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from alembic import op
 
-from trading.orders import TRANSITIONS
+from trading.store.migrations import load_rules, run_file
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
+RULES = (("migrations", "sql", "0001_rules.sql"), ("migrations", "sql", "0001_paper_rules.sql"))
+
 
 def upgrade() -> None:
     connection = op.get_bind()
-    for name in ("ledger.sql", "paper.sql"):
-        # exec_driver_sql: text() would read a colon in the SQL as a parameter
-        connection.exec_driver_sql((files("trading.store") / "sql" / name).read_text().replace("%", "%%"))
-    rows = sorted((str(before), event, str(after)) for before, event, after in TRANSITIONS)
-    connection.exec_driver_sql("insert into keel.transition values (%s, %s, %s)", rows)
+    for name in ("0001_tables.sql", "0001_paper_tables.sql"):
+        run_file(connection, "migrations", "sql", name)
+    load_rules(connection, *RULES)
 
 
 def downgrade() -> None:

@@ -1,0 +1,12 @@
+drop table keel.venue_order, keel.venue_balance, keel.movement, keel.announcement, keel.anchor, paper.movement;
+delete from keel.transition where event in ('not_listed', 'adjust') or (from_state in ('abandoned', 'rejected') and event = 'ack');
+alter table keel.audit drop column role;
+alter table keel.recon_break drop column owner;
+alter domain keel.account_kind drop constraint account_kind_check;
+alter domain keel.account_kind add check (value in ('venue', 'trading', 'fees', 'income', 'equity', 'suspense'));
+alter table keel.lot_match alter column quantity type keel.quantity, alter column cost type keel.holding;
+alter table keel.lot drop column origin, drop column basis_known;
+alter table keel.txn drop column reverses;
+alter table keel.fill drop column kind, drop column adjusts, alter column client_order_id set not null;
+alter table keel.cycle drop column policy;
+alter table keel.portfolio drop constraint portfolio_lot_method_check, add check (lot_method in ('fifo'));

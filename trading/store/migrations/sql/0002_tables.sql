@@ -1,0 +1,112 @@
+-- What the venue tells is kept, also what is not ours: foreign orders, movements of money and coin, adjusted fills. Transactions
+-- can be reversed and posted anew. Lots by other methods, with their origin. The audit row names the database role.
+
+alter table keel.portfolio drop constraint portfolio_lot_method_check,
+  add check (lot_method in ('fifo', 'hifo', 'average'));
+
+alter table keel.cycle add column policy text not null default 'run' check (policy in ('run', 'reduce_only', 'skip'));
+
+-- A fill of an order that is not ours has no intent. An adjustment names the entry that it takes the place of.
+alter table keel.fill alter column client_order_id drop not null,
+  add column kind text not null default 'trade' check (kind in ('trade', 'reversal', 'correction', 'synthetic')),
+  add column adjusts text,
+  add check (kind <> 'reversal' or adjusts is not null),
+  add foreign key (book, adjusts) references keel.fill (book, entry_id);
+create unique index on keel.fill (book, adjusts) where adjusts is not null;
+
+alter table keel.txn add column reverses uuid unique references keel.txn;
+
+alter table keel.lot add column origin text not null default 'fill' check (origin in ('fill', 'deposit', 'income', 'correction')),
+  add column basis_known boolean not null default true;
+-- A reversal gives back what its original took: the exact negatives.
+alter table keel.lot_match alter column quantity type keel.change, alter column cost type keel.amount;
+
+alter domain keel.account_kind drop constraint account_kind_check;
+alter domain keel.account_kind add check (value in ('venue', 'trading', 'fees', 'income', 'equity', 'suspense', 'quarantine'));
+
+alter table keel.recon_break add column owner text not null default 'operator';
+
+-- What the venue said when it was last asked: reconciliation writes it, the invariants compare the books with it.
+create table keel.venue_order (
+  book              text not null references keel.portfolio,
+  exchange_order_id text not null,
+  client_order_id   text not null,                       -- as the venue told it
+  ours              boolean not null,
+  product           text not null,
+  side              keel.side not null,
+  quantity          keel.amount not null,
+  limit_price       keel.amount,
+  status            text not null,
+  raw_status        text not null,
+  filled            keel.amount not null,
+  fees              keel.amount not null,
+  created_at        timestamptz not null,
+  seen_at           timestamptz not null default clock_timestamp(),
+  primary key (book, exchange_order_id)
+);
+create index on keel.venue_order (book, client_order_id);
+
+create table keel.venue_balance (
+  book      text not null references keel.portfolio,
+  asset     text not null,
+  available keel.amount not null,
+  hold      keel.amount not null,
+  seen_at   timestamptz not null default clock_timestamp(),
+  primary key (book, asset)
+);
+
+-- A person says beforehand what will leave or arrive; what nobody announced opens the breaker.
+create table keel.announcement (
+  id           uuid primary key,
+  book         text not null references keel.portfolio,
+  kind         text not null check (kind in ('deposit', 'withdrawal', 'conversion')),
+  asset        text not null,
+  amount       keel.quantity not null,
+  reason       text not null,
+  announced_by text not null,
+  at           timestamptz not null default clock_timestamp()
+);
+
+create table keel.movement (                             -- deposits, withdrawals, conversions, income: not by an order
+  book         text not null references keel.portfolio,
+  entry_id     text not null,
+  kind         text not null check (kind in ('deposit', 'withdrawal', 'conversion', 'income')),
+  asset        text not null,
+  amount       keel.quantity not null,
+  to_asset     text,
+  to_amount    keel.quantity,
+  happened_at  timestamptz not null,
+  note         text not null,
+  announcement uuid unique references keel.announcement,
+  seen_at      timestamptz not null default clock_timestamp(),
+  primary key (book, entry_id),
+  check ((kind = 'conversion') = (to_asset is not null) and (to_asset is null) = (to_amount is null))
+);
+
+create table keel.anchor (                               -- heads that were signed and written outside of the database
+  seq       bigint primary key references keel.audit,
+  hash      bytea not null,
+  anchored  timestamptz not null
+);
+
+alter table keel.audit add column role text not null default '';
+
+insert into keel.transition values
+  ('in_doubt', 'not_listed', 'in_doubt'),                -- a complete scan did not find it: several of them prove absence
+  ('abandoned', 'ack', 'open'), ('rejected', 'ack', 'open'),                    -- the venue has it all the same: severity 1
+  ('open', 'adjust', 'open'), ('cancelling', 'adjust', 'cancelling'), ('filled', 'adjust', 'filled'),
+  ('cancelled', 'adjust', 'cancelled'), ('expired', 'adjust', 'expired'), ('rejected', 'adjust', 'rejected');
+
+create table paper.movement (                            -- what happens to an account without an order
+  id        bigint generated always as identity,
+  account   text not null,
+  entry_id  text primary key,
+  kind      text not null check (kind in ('deposit', 'withdrawal', 'conversion', 'income')),
+  asset     text not null,
+  amount    paper.balance_amount not null check (amount > 0),
+  to_asset  text,
+  to_amount paper.balance_amount,
+  at        timestamptz not null,
+  note      text not null
+);
+create index on paper.movement (account, at);

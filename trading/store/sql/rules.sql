@@ -1,0 +1,525 @@
+-- The rules of the ledger: its functions, triggers, views. The tables are made by the migrations; this file is loaded by the
+-- newest one. A migration that changes it first keeps the old text beside itself (migrations/sql/NNNN_rules.sql).
+--
+-- Every change enters by one function, keel.record(kind, payload): the payload is the canonical JSON text of the change,
+-- it is applied table by table below, and the same text is one row of the hash chain, all in one transaction.
+-- So each transaction has exactly one audit row, and the audit log alone tells everything that was ever written.
+
+-- -------------------------------------------------------------------------------------------- rules of the books
+
+-- A transaction balances in every asset and has at least two lines. Deferred to the commit, one call per transaction.
+create function keel.txn_balances() returns trigger language plpgsql as $$
+begin
+  if (select coalesce(sum(lines), 0) < 2 or bool_or(total <> 0)
+      from (select count(*) as lines, sum(amount) as total from keel.posting where txn_id = new.id group by asset) x) then
+    raise exception 'transaction % does not balance', new.id using errcode = 'KE010';
+  end if;
+  return null;
+end $$;
+create constraint trigger txn_balances after insert on keel.txn
+  deferrable initially deferred for each row execute function keel.txn_balances();
+alter table keel.txn enable always trigger txn_balances;
+
+-- Every line belongs to a transaction of the same database transaction: none joins one that was committed, none is without.
+create function keel.posting_is_timely() returns trigger language plpgsql as $$
+begin
+  if exists (select from added a
+             where (select t.xmin from keel.txn t where t.id = a.txn_id) is distinct from pg_current_xact_id()::xid) then
+    raise exception 'a posting was added to a committed transaction, or to none' using errcode = 'KE011';
+  end if;
+  return null;
+end $$;
+create trigger posting_is_timely after insert on keel.posting
+  referencing new table as added for each statement execute function keel.posting_is_timely();
+alter table keel.posting enable always trigger posting_is_timely;
+
+create function keel.append_only() returns trigger language plpgsql as $$
+begin
+  raise exception '% on % is refused: it is append-only', tg_op, tg_table_name using errcode = 'KE012';
+end $$;
+do $$ declare name text; begin
+  foreach name in array array['config_version', 'verdict', 'operation', 'evaluation', 'intent', 'order_event', 'fill', 'txn',
+                              'posting', 'lot_match', 'breaker_event', 'reconciliation', 'audit', 'candle', 'transition'] loop
+    execute format('create trigger no_change before update or delete on keel.%I
+                    for each row execute function keel.append_only()', name);
+    execute format('create trigger no_truncate before truncate on keel.%I
+                    for each statement execute function keel.append_only()', name);
+    execute format('alter table keel.%I enable always trigger no_change', name);
+    execute format('alter table keel.%I enable always trigger no_truncate', name);
+  end loop;
+end $$;
+
+-- --------------------------------------------------------------------------------------------- the way in
+
+-- Appends to the chain: the number comes from the locked head row, so the chain cannot fork. Called last in a
+-- transaction: the head stays locked only until the commit that follows.
+create function keel.audit_append(p_kind text, p_payload text, p_actor text, p_flow_run text, p_task_run text)
+returns bigint language plpgsql as $$
+declare
+  head keel.audit_head;
+  now_text text := to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+begin
+  update keel.audit_head h set seq = h.seq + 1, prev = h.hash, hash = sha256(h.hash || convert_to(
+    concat_ws(e'\n', '1', h.seq + 1, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload), 'UTF8'))
+  returning * into head;
+  insert into keel.audit values
+    (head.seq, 1, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload, head.prev, head.hash);
+  return head.seq;
+end $$;
+
+create function keel.apply_configuration(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.config_version (sha256, kind, body)
+  select * from jsonb_to_recordset(p) as x (sha256 text, kind text, body text) on conflict do nothing;
+  return 1;
+end $$;
+
+create function keel.apply_portfolios(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.portfolio (book, mode, name, source, cash_asset, lot_method)
+  select * from jsonb_to_recordset(p)
+    as x (book text, mode text, name text, source text, cash_asset text, lot_method text);
+  return 1;
+end $$;
+
+-- A run without a slot (an order by hand) takes the portfolio over from the epoch that it saw.
+create function keel.apply_epochs(p jsonb) returns int language plpgsql as $$
+declare moved int;
+begin
+  update keel.portfolio f set epoch = x.epoch from jsonb_to_recordset(p) as x (book text, epoch bigint)
+  where f.book = x.book and f.epoch = x.epoch - 1;
+  get diagnostics moved = row_count;
+  if moved <> jsonb_array_length(p) then
+    raise exception 'a later run holds the portfolio' using errcode = 'KE021';
+  end if;
+  return 1;
+end $$;
+
+create function keel.apply_evaluations(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.evaluation (id, book, plan, slot, product, leg, approved, body, plan_sha)
+  select * from jsonb_to_recordset(p) as x (id uuid, book text, plan text, slot text, product text, leg smallint,
+                                            approved boolean, body jsonb, plan_sha text)
+  on conflict (id) do nothing;      -- the same slot judged again after a crash: the first judgement stands
+  return 1;
+end $$;
+
+create function keel.apply_accounts(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.account (id, name, book, plan, kind, asset, product)
+  select * from jsonb_to_recordset(p)
+    as x (id uuid, name text, book text, plan text, kind text, asset text, product text)
+  on conflict (id) do nothing;
+  return 1;
+end $$;
+
+create function keel.apply_intents(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.intent (client_order_id, book, plan, strategy, slot, product, leg, side, type, quantity, limit_price,
+      stop_price, time_in_force, post_only, expires_at, protective, reason, body, body_sha256, decision_price, decided_at,
+      send_before, plan_sha)
+  select * from jsonb_to_recordset(p) as x (client_order_id uuid, book text, plan text, strategy text, slot text,
+      product text, leg smallint, side text, type text, quantity numeric, limit_price numeric, stop_price numeric,
+      time_in_force text, post_only boolean, expires_at timestamptz, protective boolean, reason text, body text,
+      body_sha256 text, decision_price numeric, decided_at timestamptz, send_before timestamptz, plan_sha text);
+  insert into keel.order_head (client_order_id, book)
+  select * from jsonb_to_recordset(p) as x (client_order_id uuid, book text);
+  return 1;
+end $$;
+
+-- Sets what each order reserves. More may only be reserved where it is available; less, always.
+create function keel.apply_holds(p jsonb) returns int language plpgsql as $$
+declare
+  e jsonb;
+  more numeric;
+  a keel.account;
+begin
+  for i in 0 .. jsonb_array_length(p) - 1 loop
+    e := p -> i;
+    insert into keel.hold as h (client_order_id, account_id, amount)
+    values ((e ->> 'client_order_id')::uuid, (e ->> 'account_id')::uuid, (e ->> 'amount')::numeric)
+    on conflict (client_order_id) do update set amount = excluded.amount, before = h.amount
+    returning amount - before into more;
+    continue when more = 0;
+    update keel.account set held = held + more where id = (e ->> 'account_id')::uuid returning * into a;
+    if not found then
+      raise exception 'there is no account %', e ->> 'account_id' using errcode = 'KE020';
+    end if;
+    if more > 0 and a.held > a.posted then
+      raise exception 'overdraft on %: % posted, % would be held', a.name, a.posted, a.held using errcode = 'KE013';
+    end if;
+  end loop;
+  return 1;
+end $$;
+
+-- Appends events, in order, and moves each head once, from where its first event starts to where its last one ends, or
+-- not at all. The events of one order stand together.
+create function keel.apply_events(p jsonb) returns int language plpgsql as $$
+declare
+  e jsonb;
+  id uuid;                                               -- of the order whose events are being appended
+  first_seq int;
+  first_state text;
+  last_seq int;
+  last_state text;
+  x_filled numeric;
+  x_exchange text;
+  x_sent timestamptz;
+begin
+  for i in 0 .. jsonb_array_length(p) - 1 loop
+    e := p -> i;
+    if id is distinct from (e ->> 'client_order_id')::uuid then
+      id := e ->> 'client_order_id';
+      first_seq := e ->> 'seq';
+      first_state := e ->> 'from_state';
+      x_filled := null; x_exchange := null; x_sent := null;
+    elsif (e ->> 'seq')::int <> last_seq + 1 or e ->> 'from_state' <> last_state then
+      raise exception 'the events of order % do not join', id using errcode = 'KE020';
+    end if;
+    last_seq := e ->> 'seq';
+    last_state := e ->> 'to_state';
+    x_filled := coalesce((e ->> 'filled')::numeric, x_filled);
+    x_exchange := coalesce(e ->> 'exchange_order_id', x_exchange);
+    if e ->> 'event' = 'send' then x_sent := clock_timestamp(); end if;
+    insert into keel.order_event (client_order_id, seq, from_state, event, to_state, evidence, epoch, generations)
+    values (id, last_seq, e ->> 'from_state', e ->> 'event', last_state, coalesce(e ->> 'evidence', ''),
+            (e ->> 'epoch')::bigint, e ->> 'generations');
+    continue when (p -> (i + 1) ->> 'client_order_id')::uuid = id;
+    update keel.order_head set
+      state = last_state, seq = last_seq, filled = coalesce(x_filled, filled), reason = coalesce(e ->> 'evidence', ''),
+      exchange_order_id = coalesce(x_exchange, exchange_order_id), sent_at = coalesce(x_sent, sent_at),
+      updated_at = clock_timestamp()
+    where client_order_id = id and seq = first_seq - 1 and state = first_state;
+    if not found then
+      raise exception 'order % had moved on already', id using errcode = 'KE020';
+    end if;
+  end loop;
+  return 1;
+end $$;
+
+create function keel.apply_fills(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.fill (book, entry_id, trade_id, exchange_order_id, client_order_id, product, side, quantity, price, fee,
+                         fee_asset, liquidity, traded_at)
+  select * from jsonb_to_recordset(p) as x (book text, entry_id text, trade_id text, exchange_order_id text,
+      client_order_id uuid, product text, side text, quantity numeric, price numeric, fee numeric, fee_asset text,
+      liquidity text, traded_at timestamptz);
+  return 1;
+end $$;
+
+create function keel.apply_transactions(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.txn (id, kind, source_type, source_id, effective_at)
+  select * from jsonb_to_recordset(p) as x (id uuid, kind text, source_type text, source_id text, effective_at timestamptz);
+  return 1;
+end $$;
+
+-- Accounts are moved in the order of their ids, so that no two writers wait for each other in a circle.
+create function keel.apply_postings(p jsonb) returns int language plpgsql as $$
+declare
+  moved uuid;
+  change numeric;
+begin
+  insert into keel.posting (txn_id, line, account_id, asset, amount)
+  select * from jsonb_to_recordset(p) as x (txn_id uuid, line smallint, account_id uuid, asset text, amount numeric);
+  for moved, change in select x.account_id, sum(x.amount) from jsonb_to_recordset(p) as x (account_id uuid, amount numeric)
+                       group by x.account_id order by x.account_id loop
+    update keel.account set posted = posted + change where id = moved;
+  end loop;
+  return 1;
+end $$;
+
+create function keel.apply_lots(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.lot (id, book, plan, product, txn_id, quantity, cost, acquired_at, left_quantity, left_cost)
+  select *, quantity, cost from jsonb_to_recordset(p) as x (id uuid, book text, plan text, product text, txn_id uuid,
+                                                            quantity numeric, cost numeric, acquired_at timestamptz);
+  return 1;
+end $$;
+
+create function keel.apply_matches(p jsonb) returns int language plpgsql as $$
+declare e jsonb;
+begin
+  for i in 0 .. jsonb_array_length(p) - 1 loop
+    e := p -> i;
+    insert into keel.lot_match (txn_id, line, lot_id, quantity, cost, proceeds)
+    values ((e ->> 'txn_id')::uuid, (e ->> 'line')::smallint, (e ->> 'lot_id')::uuid, (e ->> 'quantity')::numeric,
+            (e ->> 'cost')::numeric, (e ->> 'proceeds')::numeric);
+    update keel.lot set left_quantity = left_quantity - (e ->> 'quantity')::numeric, left_cost = left_cost - (e ->> 'cost')::numeric
+    where id = (e ->> 'lot_id')::uuid;
+    if not found then
+      raise exception 'there is no lot %', e ->> 'lot_id' using errcode = 'KE020';
+    end if;
+  end loop;
+  return 1;
+end $$;
+
+create function keel.apply_equity(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.equity (book, plan, at, equity, cash, unrealised, realised, fees)
+  select * from jsonb_to_recordset(p) as x (book text, plan text, at timestamptz, equity numeric, cash numeric,
+                                            unrealised numeric, realised numeric, fees numeric)
+  on conflict (book, plan, at) do nothing;
+  return 1;
+end $$;
+
+create function keel.apply_operations(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.operation (book, plan, kind, ok, detail)
+  select * from jsonb_to_recordset(p) as x (book text, plan text, kind text, ok boolean, detail text);
+  return 1;
+end $$;
+
+create function keel.apply_verdicts(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.verdict (book, plan, slot_at, passed, body)
+  select * from jsonb_to_recordset(p) as x (book text, plan text, slot_at timestamptz, passed boolean, body jsonb);
+  return 1;
+end $$;
+
+create function keel.apply_breaks(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.recon_break (id, book, class, severity, subject, asset, ours, theirs)
+  select * from jsonb_to_recordset(p) as x (id uuid, book text, class text, severity smallint, subject text, asset text,
+                                            ours text, theirs text)
+  on conflict (book, class, subject) where resolved_at is null do nothing;
+  return 1;
+end $$;
+
+create function keel.apply_resolutions(p jsonb) returns int language plpgsql as $$
+declare moved int;
+begin
+  update keel.recon_break b set resolved_at = clock_timestamp(), resolution = x.resolution, resolved_by = x.resolved_by
+  from jsonb_to_recordset(p) as x (id uuid, resolution text, resolved_by text)
+  where b.id = x.id and b.resolved_at is null;
+  get diagnostics moved = row_count;
+  if moved <> jsonb_array_length(p) then
+    raise exception 'a break to resolve is not open' using errcode = 'KE020';
+  end if;
+  return 1;
+end $$;
+
+create function keel.apply_reconciliations(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.reconciliation (book, clean, body)
+  select * from jsonb_to_recordset(p) as x (book text, clean boolean, body jsonb);
+  return 1;
+end $$;
+
+-- A breaker moves from the generation that was seen, or not at all.
+create function keel.apply_breakers(p jsonb) returns int language plpgsql as $$
+declare moved int;
+begin
+  insert into keel.breaker as b
+  select scope, state, level, generation, reason, opened_at, opened_by, resumable_at, resumed_at, resumed_by, resume_reason,
+         test_until, updated_at
+  from jsonb_populate_recordset(null::keel.breaker, p)
+  on conflict (scope) do update set (state, level, generation, reason, opened_at, opened_by, resumable_at, resumed_at,
+      resumed_by, resume_reason, test_until, updated_at)
+    = (excluded.state, excluded.level, excluded.generation, excluded.reason, excluded.opened_at, excluded.opened_by,
+       excluded.resumable_at, excluded.resumed_at, excluded.resumed_by, excluded.resume_reason, excluded.test_until,
+       excluded.updated_at)
+  where b.generation = excluded.generation - 1;
+  get diagnostics moved = row_count;
+  if moved <> jsonb_array_length(p) then
+    raise exception 'a breaker had moved on already' using errcode = 'KE020';
+  end if;
+  insert into keel.breaker_event (scope, generation, from_state, to_state, level, reason, actor, violations, at)
+  select * from jsonb_to_recordset(p) as x (scope text, generation bigint, from_state text, state text, level text,
+                                            reason text, actor text, violations jsonb, updated_at timestamptz);
+  return 1;
+end $$;
+
+create function keel.apply_cycles(p jsonb) returns int language plpgsql as $$
+declare moved int;
+begin
+  update keel.cycle c set state = x.state, reason = coalesce(x.reason, c.reason), finished_at = clock_timestamp(),
+    candles_sha = coalesce(x.candles_sha, c.candles_sha), summary = coalesce(x.summary, c.summary)
+  from jsonb_to_recordset(p) as x (book text, plan text, slot_at timestamptz, epoch bigint, state text, reason text,
+                                   candles_sha text, summary jsonb)
+  where (c.book, c.plan, c.slot_at, c.epoch) = (x.book, x.plan, x.slot_at, x.epoch);
+  get diagnostics moved = row_count;
+  if moved <> jsonb_array_length(p) then
+    raise exception 'the cycle was taken over by a later run' using errcode = 'KE021';
+  end if;
+  return 1;
+end $$;
+
+-- The one way to change anything: applies the change and appends it to the chain. Returns its number in the chain.
+create function keel.record(p_kind text, p_payload text, p_actor text, p_flow_run text, p_task_run text)
+returns bigint language plpgsql as $$
+declare
+  p jsonb := p_payload::jsonb;
+  done int;                                              -- assigned, not performed: no executor is started for a call
+begin
+  if p ? 'configuration'   then done := keel.apply_configuration(p -> 'configuration'); end if;
+  if p ? 'portfolios'      then done := keel.apply_portfolios(p -> 'portfolios'); end if;
+  if p ? 'epochs'          then done := keel.apply_epochs(p -> 'epochs'); end if;
+  if p ? 'accounts'        then done := keel.apply_accounts(p -> 'accounts'); end if;
+  if p ? 'evaluations'     then done := keel.apply_evaluations(p -> 'evaluations'); end if;
+  if p ? 'intents'         then done := keel.apply_intents(p -> 'intents'); end if;
+  if p ? 'events'          then done := keel.apply_events(p -> 'events'); end if;
+  if p ? 'fills'           then done := keel.apply_fills(p -> 'fills'); end if;
+  if p ? 'transactions'    then done := keel.apply_transactions(p -> 'transactions'); end if;
+  if p ? 'postings'        then done := keel.apply_postings(p -> 'postings'); end if;
+  if p ? 'lots'            then done := keel.apply_lots(p -> 'lots'); end if;
+  if p ? 'matches'         then done := keel.apply_matches(p -> 'matches'); end if;
+  if p ? 'holds'           then done := keel.apply_holds(p -> 'holds'); end if;
+  if p ? 'equity'          then done := keel.apply_equity(p -> 'equity'); end if;
+  if p ? 'operations'      then done := keel.apply_operations(p -> 'operations'); end if;
+  if p ? 'verdicts'        then done := keel.apply_verdicts(p -> 'verdicts'); end if;
+  if p ? 'breaks'          then done := keel.apply_breaks(p -> 'breaks'); end if;
+  if p ? 'resolutions'     then done := keel.apply_resolutions(p -> 'resolutions'); end if;
+  if p ? 'reconciliations' then done := keel.apply_reconciliations(p -> 'reconciliations'); end if;
+  if p ? 'breakers'        then done := keel.apply_breakers(p -> 'breakers'); end if;
+  if p ? 'cycles'          then done := keel.apply_cycles(p -> 'cycles'); end if;
+  return keel.audit_append(p_kind, p_payload, p_actor, p_flow_run, p_task_run);
+end $$;
+
+-- ------------------------------------------------------------------------------------------------ the slot
+
+-- Claims a slot under the portfolio's lock (held by the caller) and raises the fencing epoch. A slot that was traded or
+-- skipped already is only reported. An unfinished one is taken over: its run is dead, the lock would be held otherwise.
+create function keel.claim_slot(p_book text, p_plan text, p_slot timestamptz, p_market timestamptz, p_plan_sha text,
+    p_skip_reason text, p_actor text, p_flow_run text, p_task_run text)
+returns table (outcome text, epoch bigint, flow_run_id text, reason text, finished_at timestamptz) language plpgsql as $$
+#variable_conflict use_column
+declare
+  c keel.cycle;
+  e bigint;
+  verb text;
+begin
+  select * into c from keel.cycle where book = p_book and plan = p_plan and slot_at = p_slot for update;
+  if c.state in ('done', 'skipped') then
+    return query select c.state, c.epoch, c.flow_run_id, c.reason, c.finished_at;
+    return;
+  end if;
+  update keel.portfolio set epoch = epoch + 1 where book = p_book returning epoch into strict e;
+  verb := case when c.book is null then 'claimed' else 'resumed' end;
+  insert into keel.cycle (book, plan, slot_at, epoch, state, reason, market_at, plan_sha, flow_run_id)
+  values (p_book, p_plan, p_slot, e, 'claimed', coalesce(p_skip_reason, ''), p_market, p_plan_sha, p_flow_run)
+  on conflict (book, plan, slot_at) do update set epoch = excluded.epoch, state = 'claimed', reason = excluded.reason,
+    market_at = excluded.market_at, plan_sha = excluded.plan_sha, flow_run_id = excluded.flow_run_id,
+    started_at = clock_timestamp();
+  perform keel.audit_append('cycle.' || verb, jsonb_build_object('book', p_book, 'plan', p_plan, 'slot_at', p_slot,
+    'market_at', p_market, 'epoch', e, 'plan_sha', p_plan_sha, 'skip', p_skip_reason)::text, p_actor, p_flow_run, p_task_run);
+  return query select verb, e, p_flow_run, coalesce(p_skip_reason, ''), null::timestamptz;
+end $$;
+
+-- ------------------------------------------------------------------------------------------- the road to the wire
+
+-- Marks staged orders as sending, in the transaction that share-locks the portfolio's epoch and every breaker row that
+-- concerns them: a trip that committed first always wins. What may not go is abandoned. Returns the verdict per order.
+-- Severity is what a breaker forbids: 0 nothing, 1 what adds risk (reduce-only), 2 all but protective exits; a missing
+-- row is open.
+create function keel.mark_sending(p_book text, p_epoch bigint, p_orders uuid[], p_scopes text[], p_actor text,
+    p_flow_run text, p_task_run text)
+returns table (client_order_id uuid, verdict text) language plpgsql as $$
+#variable_conflict use_column
+declare
+  current_epoch bigint;
+  b record;
+  o record;
+  locked text := '';
+  shared int := 0;
+  found_rows int := 0;
+  by_product jsonb := '{}';
+  events jsonb := '[]';
+  released jsonb := '[]';
+  done bigint;
+begin
+  select epoch into current_epoch from keel.portfolio where book = p_book for share;
+  if current_epoch is distinct from p_epoch then
+    raise exception 'fenced: this run holds epoch %, the portfolio is at %', p_epoch, current_epoch using errcode = 'KE021';
+  end if;
+  for b in select scope, generation,
+             case when state <> 'open' then 0 when level = 'reduce_only' then 1 else 2 end as severity from keel.breaker where scope = any (p_scopes || array(
+             select 'product:' || p_book || ':' || product from keel.intent where client_order_id = any (p_orders)))
+           order by scope for share loop
+    if b.scope = any (p_scopes) then
+      shared := greatest(shared, b.severity);
+      found_rows := found_rows + 1;
+      locked := concat_ws(' ', nullif(locked, ''), b.scope || '=' || b.generation);
+    else
+      by_product := by_product || jsonb_build_object(b.scope, b.severity);
+    end if;
+  end loop;
+  if found_rows < cardinality(p_scopes) then shared := 2; end if;
+  foreach client_order_id in array p_orders loop        -- one by one: a join with an array reads whole tables
+    select h.seq, h.state, i.send_before, i.protective, i.side, l.account_id,
+           greatest(shared, coalesce((by_product ->> ('product:' || p_book || ':' || i.product))::int, 2)) as severity
+    into o
+    from keel.order_head h join keel.intent i using (client_order_id) left join keel.hold l using (client_order_id)
+    where h.client_order_id = mark_sending.client_order_id;
+    continue when not found;
+    verdict := case
+      when o.state <> 'staged' then o.state
+      when clock_timestamp() > o.send_before then 'too_late'
+      when o.protective or o.severity = 0 or (o.severity = 1 and o.side = 'sell') then 'send'
+      else 'breaker_open' end;
+    return next;
+    continue when o.state <> 'staged';
+    if verdict = 'send' then
+      events := events || jsonb_build_object('client_order_id', client_order_id, 'seq', o.seq + 1, 'from_state', 'staged',
+        'event', 'send', 'to_state', 'sending', 'epoch', p_epoch, 'generations', locked);
+    else
+      events := events || jsonb_build_object('client_order_id', client_order_id, 'seq', o.seq + 1, 'from_state', 'staged',
+        'event', 'abandon', 'to_state', 'abandoned', 'evidence', verdict, 'epoch', p_epoch, 'generations', locked);
+      if o.account_id is not null then
+        released := released || jsonb_build_object('client_order_id', client_order_id, 'account_id', o.account_id, 'amount', 0);
+      end if;
+    end if;
+  end loop;
+  if events <> '[]' then
+    done := keel.record('order.send', jsonb_build_object('events', events, 'holds', released)::text, p_actor, p_flow_run, p_task_run);
+  end if;
+end $$;
+
+-- -------------------------------------------------------------------------------------------------------- views
+
+-- One plan's share of a portfolio, as decisions see it, in one round trip.
+create function keel.portfolio_state(p_book text, p_plan text, p_day_start timestamptz) returns jsonb language sql stable as $$
+  select jsonb_build_object(
+    'accounts', (select coalesce(jsonb_agg(jsonb_build_array(kind, asset, product, posted::text, held::text)), '[]')
+                 from keel.account where book = p_book and plan = p_plan),
+    'positions', (select coalesce(jsonb_agg(jsonb_build_array(product, quantity::text, cost::text)), '[]') from (
+                    select product, sum(left_quantity) as quantity, sum(left_cost) as cost from keel.lot
+                    where book = p_book and plan = p_plan and left_quantity > 0 group by product) x),
+    'live', (select coalesce(jsonb_agg(jsonb_build_array(i.product, i.side, h.state,
+                     ((i.quantity - h.filled) * coalesce(i.limit_price, i.decision_price))::text)), '[]')
+             from keel.order_head h join keel.intent i using (client_order_id)
+             where h.book = p_book and i.plan = p_plan and h.state in ('staged', 'sending', 'in_doubt', 'open', 'cancelling')),
+    'frozen', (select coalesce(jsonb_agg(distinct asset), '[]') from keel.recon_break
+               where book = p_book and resolved_at is null and asset <> ''),
+    'peak', (select max(equity)::text from keel.equity where book = p_book and plan = p_plan and at >= coalesce((
+               select max(at) from keel.breaker_event e where e.scope = 'strategy:' || p_book || ':' || p_plan and e.to_state = 'half_open'),
+               '-infinity')),
+    'day_start', coalesce(
+       (select equity::text from keel.equity where book = p_book and plan = p_plan and at < p_day_start order by at desc limit 1),
+       (select equity::text from keel.equity where book = p_book and plan = p_plan and at >= p_day_start order by at limit 1)),
+    'day_volume', (select coalesce(sum(i.quantity * i.decision_price), 0)::text
+                   from keel.intent i join keel.order_head h using (client_order_id)
+                   where i.book = p_book and i.plan = p_plan and i.decided_at >= p_day_start and h.sent_at is not null))
+$$;
+
+create view keel.orders as
+  select i.client_order_id, h.exchange_order_id, p.mode, i.book, i.plan, i.strategy, i.slot, i.product, i.leg, i.side, i.type,
+         i.quantity, coalesce(i.limit_price, i.stop_price) as price, h.state, h.filled,
+         case when h.state in ('in_doubt', 'cancelled', 'expired', 'rejected', 'abandoned', 'absent') and h.reason <> ''
+              then h.reason else i.reason end as reason, i.reason as decision, i.decision_price, i.decided_at,
+         i.created_at, h.sent_at, h.updated_at
+  from keel.intent i join keel.order_head h using (client_order_id) join keel.portfolio p on p.book = i.book;
+
+create view keel.fills as
+  select f.*, i.plan, i.slot, i.decision_price, i.decided_at, i.created_at as staged_at
+  from keel.fill f join keel.intent i using (client_order_id);
+
+create view keel.positions as
+  select book, plan, product, sum(left_quantity) as quantity, sum(left_cost) as cost
+  from keel.lot where left_quantity > 0 group by book, plan, product;
+
+create view keel.closed_trades as                          -- one row per sale: what it brought and what it had cost
+  select t.effective_at as at, l.book, l.plan, l.product, sum(m.quantity) as quantity, sum(m.cost) as cost,
+         sum(m.proceeds) as proceeds, sum(m.proceeds - m.cost) as realised
+  from keel.lot_match m join keel.lot l on l.id = m.lot_id join keel.txn t on t.id = m.txn_id
+  group by t.id, t.effective_at, l.book, l.plan, l.product;

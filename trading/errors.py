@@ -6,6 +6,7 @@
     ├── BooksRefused         the ledger refused a change: it would break a rule            (exit 1, stop)
     ├── Stale                what we acted on has changed under us: reload and try again
     ├── Fenced               a later run has taken over: stop at once, send nothing
+    ├── AnchorFailed         the chain's head could not be signed and written down outside
     ├── Busy                 another process works on the same slot or portfolio
     ├── MarketUnavailable    prices could not be fetched: safe to retry
     └── ExchangeError        the exchange could not be asked
@@ -48,6 +49,10 @@ class Stale(KeelError):
 
 class Fenced(KeelError):
     code = "fenced"
+
+
+class AnchorFailed(KeelError):
+    code = "anchor_failed"
 
 
 class Busy(KeelError):

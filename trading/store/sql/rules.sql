@@ -254,6 +254,15 @@ begin
   return 1;
 end $$;
 
+-- Heads of the chain that were signed and written down outside. Two that anchor the same row anchored the same hash.
+create function keel.apply_anchors(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.anchor (seq, hash, anchored)
+  select x.seq, decode(x.hash, 'hex'), x.anchored from jsonb_to_recordset(p) as x (seq bigint, hash text, anchored timestamptz)
+  on conflict (seq) do nothing;
+  return 1;
+end $$;
+
 create function keel.apply_equity(p jsonb) returns int language plpgsql as $$
 begin
   insert into keel.equity (book, plan, at, equity, cash, unrealised, realised, fees)
@@ -372,6 +381,7 @@ begin
   if p ? 'resolutions'     then done := keel.apply_resolutions(p -> 'resolutions'); end if;
   if p ? 'reconciliations' then done := keel.apply_reconciliations(p -> 'reconciliations'); end if;
   if p ? 'breakers'        then done := keel.apply_breakers(p -> 'breakers'); end if;
+  if p ? 'anchors'         then done := keel.apply_anchors(p -> 'anchors'); end if;
   if p ? 'cycles'          then done := keel.apply_cycles(p -> 'cycles'); end if;
   return keel.audit_append(p_kind, p_payload, p_actor, p_flow_run, p_task_run);
 end $$;

@@ -39,7 +39,8 @@ begin
 end $$;
 do $$ declare name text; begin
   foreach name in array array['config_version', 'verdict', 'operation', 'evaluation', 'intent', 'order_event', 'fill', 'txn',
-                              'posting', 'lot_match', 'breaker_event', 'reconciliation', 'audit', 'candle', 'transition'] loop
+                              'posting', 'lot_match', 'breaker_event', 'reconciliation', 'audit', 'candle', 'transition', 'anchor',
+                              'movement', 'announcement'] loop
     execute format('create trigger no_change before update or delete on keel.%I
                     for each row execute function keel.append_only()', name);
     execute format('create trigger no_truncate before truncate on keel.%I
@@ -388,6 +389,32 @@ end $$;
 
 -- ------------------------------------------------------------------------------------------------ the slot
 
+-- What lies before a slot that is being claimed is over: expected slots without a row were missed (nobody decides on an older
+-- candle after a newer one), and what is still claimed is a dead run's. A replay has no clock that passes slots by.
+create function keel.close_earlier(p_book text, p_plan text, p_slot timestamptz, p_market timestamptz, p_plan_sha text,
+    p_epoch bigint) returns jsonb language plpgsql as $$
+declare
+  newest timestamptz;
+  step interval;
+  missed jsonb;
+  died jsonb;
+begin
+  with d as (
+    update keel.cycle set state = 'failed', reason = 'its run died', finished_at = clock_timestamp()
+    where book = p_book and plan = p_plan and state = 'claimed' and slot_at < p_slot returning slot_at)
+  select coalesce(jsonb_agg(slot_at), '[]') into died from d;
+  select max(slot_at) into newest from keel.cycle where book = p_book and plan = p_plan and slot_at < p_slot;
+  select (v.body::jsonb ->> 'interval')::interval into step from keel.config_version v, keel.portfolio p
+  where v.sha256 = p_plan_sha and p.book = p_book and p.source not like 'replay:%';
+  with m as (
+    insert into keel.cycle (book, plan, slot_at, epoch, state, policy, reason, market_at, plan_sha, finished_at)
+    select p_book, p_plan, s, p_epoch, 'skipped', 'skip', 'missed: no run claimed it', p_market, p_plan_sha, clock_timestamp()
+    from generate_series(p_slot - step, newest + interval '1 second', -step) s
+    on conflict do nothing returning slot_at)
+  select coalesce(jsonb_agg(slot_at), '[]') into missed from m;
+  return jsonb_build_object('missed', missed, 'died', died);
+end $$;
+
 -- Claims a slot under the portfolio's lock (held by the caller) and raises the fencing epoch. A slot that was traded or
 -- skipped already is only reported. An unfinished one is taken over: its run is dead, the lock would be held otherwise.
 create function keel.claim_slot(p_book text, p_plan text, p_slot timestamptz, p_market timestamptz, p_plan_sha text,
@@ -398,6 +425,7 @@ declare
   c keel.cycle;
   e bigint;
   verb text;
+  earlier jsonb;
 begin
   select * into c from keel.cycle where book = p_book and plan = p_plan and slot_at = p_slot for update;
   if c.state in ('done', 'skipped') then
@@ -411,8 +439,10 @@ begin
   on conflict (book, plan, slot_at) do update set epoch = excluded.epoch, state = 'claimed', reason = excluded.reason,
     market_at = excluded.market_at, plan_sha = excluded.plan_sha, flow_run_id = excluded.flow_run_id,
     started_at = clock_timestamp();
+  earlier := keel.close_earlier(p_book, p_plan, p_slot, p_market, p_plan_sha, e);
   perform keel.audit_append('cycle.' || verb, jsonb_build_object('book', p_book, 'plan', p_plan, 'slot_at', p_slot,
-    'market_at', p_market, 'epoch', e, 'plan_sha', p_plan_sha, 'skip', p_skip_reason)::text, p_actor, p_flow_run, p_task_run);
+    'market_at', p_market, 'epoch', e, 'earlier', earlier,
+    'plan_sha', p_plan_sha, 'skip', p_skip_reason)::text, p_actor, p_flow_run, p_task_run);
   return query select verb, e, p_flow_run, coalesce(p_skip_reason, ''), null::timestamptz;
 end $$;
 

@@ -8,5 +8,6 @@ alter table keel.lot_match alter column quantity type keel.quantity, alter colum
 alter table keel.lot drop column origin, drop column basis_known;
 alter table keel.txn drop column reverses;
 alter table keel.fill drop column kind, drop column adjusts, alter column client_order_id set not null;
+drop index keel.cycle_claimed;
 alter table keel.cycle drop column policy;
 alter table keel.portfolio drop constraint portfolio_lot_method_check, add check (lot_method in ('fifo'));

@@ -6,6 +6,8 @@ alter table keel.portfolio drop constraint portfolio_lot_method_check,
 
 alter table keel.cycle add column policy text not null default 'run' check (policy in ('run', 'reduce_only', 'skip'));
 
+create index cycle_claimed on keel.cycle (book, plan) where state = 'claimed';
+
 -- A fill of an order that is not ours has no intent. An adjustment names the entry that it takes the place of.
 alter table keel.fill alter column client_order_id drop not null,
   add column kind text not null default 'trade' check (kind in ('trade', 'reversal', 'correction', 'synthetic')),

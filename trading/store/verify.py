@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -17,18 +16,18 @@ from typing import Any
 from psycopg import IsolationLevel
 from psycopg.rows import class_row
 
-from trading.market import interval_seconds
-from trading.money import stamp
 from trading.store.database import Connection, connect, translated
 
 FOUND_MAX = 20
 """Exceptions listed by one check; the first ones tell what is wrong, the last line how far it goes."""
 _GENESIS = sha256(b"keel").digest()
+_VERSIONS = (1, 2)
+"""Of the audit row: version 2 hashes the database role as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check's verdict; `found` names what breaks it, empty when it holds. A note is reported, not a failure."""
+    """One check's verdict; `found` names what breaks it, empty when it holds."""
 
     name: str
     ok: bool
@@ -61,7 +60,7 @@ def verify(url: str) -> Verification:
 def prove(connection: Connection) -> Verification:
     """As `verify`, inside a transaction of the caller's."""
     asked = [_checked(name, _exceptions(connection, sql)) for name, sql in invariants().items()]
-    return Verification((_checked("audit_chain", _chain(connection)), *asked, _slots(connection)))
+    return Verification((_checked("audit_chain", _chain(connection)), *asked))
 
 
 def invariants() -> dict[str, str]:
@@ -83,7 +82,8 @@ def _checked(name: str, exceptions: Iterator[str]) -> Check:
 def _chain(connection: Connection) -> Iterator[str]:
     """Walks the chain from its first row: version, sequence without holes, links, hashes, and the head at its end.
 
-    The hash covers, each on its line: version, number, time, actor, kind, flow run, task run, payload; before it the
+    The hash covers, each on its line: version, number, time, actor, role (from version 2
+    on), kind, flow run, task run, payload; before it the
     hash of the row before (as `keel.audit_append` writes it). Recomputed here, by other code than wrote it.
     """
     before, expected = _GENESIS, 1
@@ -92,8 +92,8 @@ def _chain(connection: Connection) -> Iterator[str]:
         for row in cursor.execute("select * from keel.audit order by seq"):
             if row.seq != expected:
                 yield f"row {expected} is missing: the next one is {row.seq}"
-            if row.version != 1:
-                yield f"row {row.seq}: found version {row.version}, expected 1"
+            if row.version not in _VERSIONS:
+                yield f"row {row.seq}: found version {row.version}, expected one of {_VERSIONS}"
             if row.prev != before:
                 yield f"row {row.seq} does not follow the row before it"
             if row.recomputed() != row.hash:
@@ -116,24 +116,10 @@ class _Link:
     payload: str
     prev: bytes
     hash: bytes
+    role: str
 
     def recomputed(self) -> bytes:
-        words = (str(self.version), str(self.seq), self.at, self.actor, self.kind, self.flow_run_id, self.task_run_id)
+        role = (self.role,) if self.version > 1 else ()
+        words = (str(self.version), str(self.seq), self.at, self.actor, *role, self.kind, self.flow_run_id, self.task_run_id)
         return sha256(self.prev + "\n".join((*words, self.payload)).encode()).digest()
 
-
-def _slots(connection: Connection) -> Check:
-    """Slots without a row between the first and the last (SCH-3): named, not failed, as a stack that was off leaves some."""
-    query = """select c.book, c.plan, c.slot_at, v.body::json ->> 'interval'
-               from keel.cycle c join keel.config_version v on v.sha256 = c.plan_sha order by 1, 2, 3"""
-    missing: list[str] = []
-    last: dict[tuple[str, str], datetime] = {}
-    rows: list[Any] = connection.execute(query).fetchall()
-    for book, plan, slot_at, interval in rows:
-        step = timedelta(seconds=interval_seconds(interval))
-        before = last.get((book, plan), slot_at - step)
-        if slot_at - before > step:
-            gap = int((slot_at - before) / step) - 1
-            missing.append(f"{book} {plan}: {gap} slots have no row between {stamp(before)} and {stamp(slot_at)}")
-        last[book, plan] = slot_at
-    return Check("slots_without_a_row", ok=True, found=tuple(missing[:FOUND_MAX]))

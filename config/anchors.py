@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from config.clock import wall_clock
 from config.settings import Settings, load, private_folder, write_private
-from trading.anchors import Anchor
+from trading.anchors import Anchor, AnchorLines
 from trading.desk import Desk
 from trading.errors import AnchorFailed, ConfigurationError
-from trading.store.anchoring import AnchorFile, anchor_head
+from trading.store.anchoring import AnchorFile, Evidence, anchor_head
 from trading.store.journal import Change, Journal
 
 
@@ -43,6 +43,16 @@ def signing_key(settings: Settings) -> Ed25519PrivateKey:
     if not public.exists():
         write_private(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
     return key
+
+
+def evidence(settings: Settings, file: Path | None = None, keys: Sequence[Path] = ()) -> Evidence | None:
+    """The anchors to hold the ledger against: of the file, or this state folder's; None where none were ever written."""
+    lines = (anchor_file(settings) if file is None else AnchorFile(file)).read()
+    if file is not None and not file.is_file():
+        raise ConfigurationError(f"anchors {file}: found no file, expected one of JSON lines")
+    if file is None and not keys and lines == AnchorLines((), (), ()):
+        return None
+    return Evidence(lines, public_keys(settings, keys))
 
 
 def public_keys(settings: Settings, files: Sequence[Path] = ()) -> list[Ed25519PublicKey]:

@@ -26,6 +26,7 @@ for command in (books.orders, books.fills, books.positions, books.pnl, books.equ
     app.command(rich_help_panel="Books")(command)
 app.command(rich_help_panel="Books")(explain.explain)
 app.command(rich_help_panel="Books")(verify.verify)
+app.command(rich_help_panel="Books")(verify.anchor)
 for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):
     app.command(rich_help_panel="Trading without Prefect")(command)
 app.add_typer(control.breaker, rich_help_panel="Control")

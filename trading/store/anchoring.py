@@ -22,6 +22,14 @@ from trading.store.journal import Change, Journal
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was kept outside of the ledger: anchors, and the keys that may have signed them."""
+
+    lines: AnchorLines
+    keys: Collection[Ed25519PublicKey]
+
+
+@dataclass(frozen=True, slots=True)
 class AnchorFile:
     """Anchors as lines of a file that only ever grows."""
 
@@ -78,27 +86,29 @@ def anchor_head(journal: Journal, file: AnchorFile, key: Ed25519PrivateKey, now:
     return anchor
 
 
-def anchor_age(connection: Connection, lines: AnchorLines, keys: Collection[Ed25519PublicKey], now: datetime) -> timedelta | None:
+def anchor_age(connection: Connection, evidence: Evidence, now: datetime) -> timedelta | None:
     """How long ago the ledger was last anchored: the newest anchor that one of the keys signed and that the chain still holds.
 
     None when there is no such anchor. What requires a fresh one takes None for too old.
     """
-    hashes = _hashes(connection, lines.anchors)
-    held = [anchor.at for anchor in lines.anchors if hashes.get(anchor.seq) == anchor.hash and signed_by(anchor, keys)]
+    anchors = evidence.lines.anchors
+    hashes = _hashes(connection, anchors)
+    held = [anchor.at for anchor in anchors if hashes.get(anchor.seq) == anchor.hash and signed_by(anchor, evidence.keys)]
     return now - max(held) if held else None
 
 
-def unheld(connection: Connection, lines: AnchorLines, keys: Collection[Ed25519PublicKey]) -> Iterator[str]:
+def unheld(connection: Connection, evidence: Evidence) -> Iterator[str]:
     """A line for every anchor that the chain does not hold byte for byte, or that none of the keys signed.
 
     A torn line is no exception: it is what a crash leaves.
     """
+    lines = evidence.lines
     yield from (f"{line} is no anchor" for line in lines.unreadable)
     hashes, last = _hashes(connection, lines.anchors), 0
     head = max(hashes, default=0)
     for anchor in lines.anchors:
         name = f"anchor of row {anchor.seq} at {anchor.at}"
-        if not signed_by(anchor, keys):
+        if not signed_by(anchor, evidence.keys):
             yield f"{name}: none of the keys given signed it"
         if anchor.seq < last:
             yield f"{name}: follows an anchor of row {last}: the chain went back"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from psycopg import IsolationLevel
 from psycopg.rows import class_row
 
+from trading.store.anchoring import Evidence, unheld
 from trading.store.database import Connection, connect, translated
 
 FOUND_MAX = 20
@@ -27,7 +28,7 @@ _VERSIONS = (1, 2)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check's verdict; `found` names what breaks it, empty when it holds."""
+    """One check's verdict; `found` names what breaks it, empty when it holds; where it does, a line of `found` is a note."""
 
     name: str
     ok: bool
@@ -49,18 +50,23 @@ class Verification:
         return {"ok": self.ok, "checks": [check.to_dict() for check in self.checks]}
 
 
-def verify(url: str) -> Verification:
-    """Every check's verdict over one snapshot of the ledger. Raises LedgerUnavailable."""
+def verify(url: str, evidence: Evidence | None = None) -> Verification:
+    """Every check's verdict over one snapshot of the ledger; with `evidence`, anchors are held against it as well.
+
+    Without anchors a chain that was recomputed from some row on, or cut with its head moved, looks sound. Raises
+    LedgerUnavailable.
+    """
     with connect(url, "keel verify") as connection, translated():
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         with connection.transaction():
-            return prove(connection)
+            return prove(connection, evidence)
 
 
-def prove(connection: Connection) -> Verification:
+def prove(connection: Connection, evidence: Evidence | None = None) -> Verification:
     """As `verify`, inside a transaction of the caller's."""
     asked = [_checked(name, _exceptions(connection, sql)) for name, sql in invariants().items()]
-    return Verification((_checked("audit_chain", _chain(connection)), *asked))
+    outside = [] if evidence is None else [_anchors(connection, evidence)]
+    return Verification((_checked("audit_chain", _chain(connection)), *outside, *asked))
 
 
 def invariants() -> dict[str, str]:
@@ -77,6 +83,12 @@ def _checked(name: str, exceptions: Iterator[str]) -> Check:
     found = list(exceptions)
     more = [f"... and {len(found) - FOUND_MAX} more"] if len(found) > FOUND_MAX else []
     return Check(name, not found, (*found[:FOUND_MAX], *more))
+
+
+def _anchors(connection: Connection, evidence: Evidence) -> Check:
+    """AUD-2: every anchor is in the chain byte for byte. A torn line is a note: a crash while writing leaves one."""
+    check = _checked("anchors", unheld(connection, evidence))
+    return replace(check, found=(*check.found, *(f"note: {line} is torn" for line in evidence.lines.torn)))
 
 
 def _chain(connection: Connection) -> Iterator[str]:
@@ -122,4 +134,3 @@ class _Link:
         role = (self.role,) if self.version > 1 else ()
         words = (str(self.version), str(self.seq), self.at, self.actor, *role, self.kind, self.flow_run_id, self.task_run_id)
         return sha256(self.prev + "\n".join((*words, self.payload)).encode()).digest()
-

@@ -16,22 +16,23 @@ after which trading:USD = 3600 is the cost of the 0.06 BTC still held.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
-from trading.errors import BooksRefused
+from trading.lots import Lot, Lots, Match
 from trading.money import ZERO, derived_id, ledger_round
 from trading.orders import Fill, Side
 
 
 class Account(NamedTuple):
-    """One account: one asset of one plan in one portfolio. `kind` is venue, trading, fees, income, equity or suspense."""
+    """One account: one asset of one plan in one portfolio.
+
+    `kind` is venue, trading, fees, income, equity, suspense (not explained yet) or quarantine (coin that nobody trades).
+    """
 
     book: str
     """`paper:main`: mode and portfolio."""
@@ -72,82 +73,24 @@ class Transaction(NamedTuple):
     source_id: str
     effective_at: datetime
     postings: tuple[Posting, ...]
+    reverses: UUID | None = None
+    """The transaction whose exact negative this is."""
 
     @property
     def id(self) -> UUID:
         return derived_id("transaction", self.kind, self.source_type, self.source_id)
 
 
-class Lot(NamedTuple):
-    """A quantity bought, and its cost in quote: both are what is left of it."""
-
-    id: UUID
-    quantity: Decimal
-    cost: Decimal
-    acquired_at: datetime
-
-
-class Match(NamedTuple):
-    """A part of a lot given up: its quantity, the cost that went out with it and what it brought."""
-
-    lot: UUID
-    quantity: Decimal
-    cost: Decimal
-    proceeds: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Booking:
-    """What one fill changes: the transaction, the lot that it opened and the lots that it consumed."""
+class Booking(NamedTuple):
+    """What one event changes: the transaction, the lots that it opened and the parts of lots that it gave up."""
 
     transaction: Transaction
-    opened: Lot | None
+    opened: tuple[Lot, ...]
     matches: tuple[Match, ...]
-    realised: Decimal
+    realised: Decimal = ZERO
     """Proceeds minus cost given up, before fees; zero for a buy."""
-
-
-class Lots:
-    """The lots of one product, oldest first (FIFO). Mutable: it is the running state of a replay of fills."""
-
-    __slots__ = ("cost", "lots", "quantity")
-
-    def __init__(self, lots: Iterable[Lot] = ()) -> None:
-        self.lots: deque[Lot] = deque(lots)
-        self.quantity = sum((lot.quantity for lot in self.lots), ZERO)
-        self.cost = sum((lot.cost for lot in self.lots), ZERO)
-
-    def add(self, lot: Lot) -> None:
-        self.lots.append(lot)
-        self.quantity += lot.quantity
-        self.cost += lot.cost
-
-    def take(self, quantity: Decimal, proceeds: Decimal) -> list[Match]:
-        """Gives up `quantity`, oldest lots first; an emptied lot gives its whole remaining cost, so nothing is lost
-        to rounding. Proceeds are shared by quantity, the last match takes the remainder.
-
-        Raises BooksRefused when less is held.
-        """
-        if quantity > self.quantity:
-            raise BooksRefused(f"lots: {quantity} to give up, only {self.quantity} held")
-        matches: list[Match] = []
-        left, money_left = quantity, proceeds
-        while left:
-            lot = self.lots[0]
-            part = min(left, lot.quantity)
-            whole = part == lot.quantity
-            cost = lot.cost if whole else ledger_round(lot.cost * part / lot.quantity)
-            share = money_left if part == left else ledger_round(proceeds * part / quantity)
-            matches.append(Match(lot.id, part, cost, share))
-            if whole:
-                self.lots.popleft()
-            else:
-                self.lots[0] = Lot(lot.id, lot.quantity - part, lot.cost - cost, lot.acquired_at)
-            left -= part
-            money_left -= share
-            self.quantity -= part
-            self.cost -= cost
-        return matches
+    uncovered: Decimal = ZERO
+    """Base units that left without a lot to take them from: they stand in suspense, and are a break."""
 
 
 class _Pair(NamedTuple):
@@ -161,6 +104,8 @@ class _Pair(NamedTuple):
     trading_quote: Account
     fees: Account
     income: Account
+    suspense_base: Account
+    suspense_quote: Account
 
 
 @lru_cache(maxsize=65_536)
@@ -176,56 +121,106 @@ def _pair(book: str, plan: str, product: str) -> _Pair:
         trading_quote=Account(book, plan, "trading", quote, product),
         fees=Account(book, plan, "fees", quote, product),
         income=Account(book, plan, "income", quote, product),
+        suspense_base=Account(book, plan, "suspense", base),
+        suspense_quote=Account(book, plan, "suspense", quote),
     )
 
 
-def book_fill(lots: Lots, fill: Fill, book: str, plan: str) -> Booking:
+def book_fill(lots: Lots, fill: Fill, book: str, plan: str, fee_lots: Lots | None = None, kind: str = "fill") -> Booking:
     """Books one fill and moves `lots`. The fee is its own posting, in whatever asset the venue charged it.
 
-    A fee in the base asset is paid from the oldest lots at their cost. Raises BooksRefused when more is sold than held.
+    A fee in the base asset is paid from the lots at their cost, one in a third asset from `fee_lots`, where the plan holds such.
+    What the venue says is always booked: the part of a sale that no lot covers goes to suspense. `kind` tells a later posting
+    of the same fill from the first one.
     """
     pair = _pair(book, plan, fill.product)
     quantity, notional = fill.quantity, fill.notional
-    opened: Lot | None = None
+    opened: list[Lot] = []
     matches: list[Match] = []
-    realised = ZERO
+    realised = uncovered = ZERO
     if fill.side is Side.BUY:
-        opened = Lot(derived_id("lot", fill.entry_id), quantity, notional, fill.traded_at)
-        lots.add(opened)
+        lot, matches = lots.open(Lot(_lot_id(fill, kind), quantity, notional, fill.traded_at))
+        opened.append(lot)
         lines = {pair.venue_quote: -notional, pair.venue_base: quantity, pair.trading_base: -quantity,
                  pair.trading_quote: notional}  # fmt: skip
     else:
-        matches = lots.take(quantity, notional)
+        covered, money = quantity, notional
+        if quantity > lots.quantity:
+            covered = lots.quantity
+            uncovered = quantity - covered
+            money = ledger_round(notional * covered / quantity)
+        matches = lots.take(covered, money)
         cost = _cost(matches)
-        realised = notional - cost
-        lines = {pair.venue_quote: notional, pair.venue_base: -quantity, pair.trading_base: quantity,
+        realised = money - cost
+        lines = {pair.venue_quote: notional, pair.venue_base: -quantity, pair.trading_base: covered,
                  pair.trading_quote: -cost, pair.income: -realised}  # fmt: skip
+        if uncovered:
+            lines[pair.suspense_base] = uncovered
+            lines[pair.suspense_quote] = money - notional
     if fill.fee:
-        matches += _book_fee(lots, fill, pair, lines)
+        uncovered += _book_fee(_Fee(fill, kind, pair, lots, fee_lots), lines, opened, matches)
     postings = tuple([Posting(account, amount) for account, amount in lines.items() if amount])
-    transaction = Transaction("fill", "fill", fill.entry_id, fill.traded_at, postings)
-    return Booking(transaction, opened, tuple(matches), realised)
+    transaction = Transaction(kind, "fill", fill.entry_id, fill.traded_at, postings)
+    return Booking(transaction, tuple(opened), tuple(matches), realised, uncovered)
 
 
-def _book_fee(lots: Lots, fill: Fill, pair: _Pair, lines: dict[Account, Decimal]) -> list[Match]:
-    """Adds the fee's lines; returns the parts of lots that paid a fee in the base asset."""
-    fee, asset = fill.fee, fill.fee_asset
+def _lot_id(fill: Fill, kind: str, part: str = "") -> UUID:
+    parts = ("lot", fill.entry_id) if kind == "fill" else ("lot", fill.entry_id, kind)
+    return derived_id(*parts, part) if part else derived_id(*parts)
+
+
+class _Fee(NamedTuple):
+    fill: Fill
+    kind: str
+    pair: _Pair
+    lots: Lots
+    third: Lots | None
+
+
+def _book_fee(fee: _Fee, lines: dict[Account, Decimal], opened: list[Lot], matches: list[Match]) -> Decimal:
+    """Adds the fee's lines, lots and matches; returns the base units that no lot covered. A negative fee is a rebate."""
+    pair, amount, asset = fee.pair, fee.fill.fee, fee.fill.fee_asset
     if asset == pair.quote:
-        lines[pair.venue_quote] -= fee
-        lines[pair.fees] = fee
-        return []
+        lines[pair.venue_quote] -= amount
+        lines[pair.fees] = amount
+        return ZERO
     if asset != pair.base:
-        book, plan = pair.fees.book, pair.fees.plan
-        lines[Account(book, plan, "venue", asset)] = -fee
-        lines[Account(book, plan, "fees", asset, fill.product)] = fee
-        return []
-    paid = lots.take(fee, ZERO)
+        _book_third_asset_fee(fee, lines, matches)
+        return ZERO
+    lines[pair.venue_base] -= amount
+    if amount < 0:  # coin that cost nothing
+        lot, given_up = fee.lots.open(Lot(_lot_id(fee.fill, fee.kind, "rebate"), -amount, ZERO, fee.fill.traded_at))
+        opened.append(lot)
+        matches += given_up
+        lines[pair.trading_base] += amount
+        return ZERO
+    covered = min(amount, fee.lots.quantity)
+    paid = fee.lots.take(covered, ZERO)
+    matches += paid
     cost = _cost(paid)
-    lines[pair.venue_base] -= fee
-    lines[pair.trading_base] += fee
+    lines[pair.trading_base] += covered
     lines[pair.trading_quote] -= cost
     lines[pair.fees] = cost
-    return paid
+    if uncovered := amount - covered:
+        lines[pair.suspense_base] = lines.get(pair.suspense_base, ZERO) + uncovered
+    return uncovered
+
+
+def _book_third_asset_fee(fee: _Fee, lines: dict[Account, Decimal], matches: list[Match]) -> None:
+    """From the plan's lots of that asset at their cost, as far as there are any; the rest only out of the account."""
+    pair, amount, asset = fee.pair, fee.fill.fee, fee.fill.fee_asset
+    book, plan = pair.fees.book, pair.fees.plan
+    covered = min(amount, fee.third.quantity) if fee.third is not None and amount > 0 else ZERO
+    lines[Account(book, plan, "venue", asset)] = -amount
+    if covered and fee.third is not None:
+        paid = fee.third.take(covered, ZERO)
+        matches += paid
+        cost = _cost(paid)
+        own = f"{asset}-{pair.quote}"
+        lines[Account(book, plan, "trading", asset, own)] = covered
+        lines[Account(book, plan, "trading", pair.quote, own)] = -cost
+        lines[pair.fees] = cost
+    lines[Account(book, plan, "fees", asset, fee.fill.product)] = amount - covered
 
 
 def _cost(matches: Iterable[Match]) -> Decimal:

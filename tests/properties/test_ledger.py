@@ -8,7 +8,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trading.ledger import Lots, book_fill, unbalanced
+from trading.ledger import book_fill, unbalanced
+from trading.lots import Lots
 from trading.orders import Fill, Side
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

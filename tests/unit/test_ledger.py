@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 
 from trading.errors import BooksRefused
-from trading.ledger import Booking, Lots, book_fill, opening, unbalanced
+from trading.ledger import Booking, book_fill, opening, unbalanced
+from trading.lots import Lots
 from trading.money import text
 from trading.orders import Fill, Side
 
@@ -90,9 +91,20 @@ def test_a_negative_fee_is_a_rebate_that_is_booked_as_the_venue_says() -> None:
     assert journal(booking)["venue:USD"] == "-99.9876543210987655"
 
 
-def test_more_than_is_held_cannot_be_sold() -> None:
+def test_a_sale_of_more_than_is_held_is_booked_and_the_rest_stands_in_suspense() -> None:
+    lots = Lots()
+    book_fill(lots, fill("buy", "1", "100"), BOOK, PLAN)
+    booking = book_fill(lots, fill("sell", "3", "200", entry="e2"), BOOK, PLAN)
+    assert booking.uncovered == 2
+    assert journal(booking) == {
+        "venue:USD": "600", "venue:BTC": "-3", "trading:BTC": "1", "trading:USD": "-100", "income:USD": "-100",
+        "suspense:BTC": "2", "suspense:USD": "-400",
+    }  # fmt: skip
+
+
+def test_lots_themselves_give_up_no_more_than_they_hold() -> None:
     with pytest.raises(BooksRefused, match="only 0 held"):
-        book_fill(Lots(), fill("sell", "1", "100"), BOOK, PLAN)
+        Lots().take(Decimal(1), Decimal(100))
 
 
 def test_ids_are_derived_from_the_venues_entry() -> None:

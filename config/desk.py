@@ -139,6 +139,7 @@ def _desk(plan: Plan, mode: Mode, source: MarketSource, journal: Journal, books:
         gate=QualityGate(),
         wall=wall_clock,
         monotonic=time.monotonic,
+        pause=time.sleep,
         fund=lambda *deposit: paper.deposit(*deposit),  # noqa: PLW0108 - made below, with the desk
     )
     paper = PaperExchange(

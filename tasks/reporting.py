@@ -13,10 +13,11 @@ from config.clock import wall_clock
 from config.settings import load, private_folder
 from trading.cycle import LOCK_WAIT_SECONDS
 from trading.desk import Desk, open_books
-from trading.reconcile import LOOK_BACK, Reconciliation
+from trading.reconcile import Reconciliation
 from trading.reconcile import reconcile as compare
 from trading.report import gather, headline, to_html, to_markdown
 from trading.report.figures import Figures
+from trading.settlement import LOOK_BACK
 from trading.store.database import engine
 from trading.store.reports import Reports
 

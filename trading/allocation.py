@@ -270,7 +270,7 @@ def _barred(product: str, sizing: _Sizing, room: _Room) -> Clip | None:
     market, portfolio, most = sizing.market, sizing.portfolio, sizing.plan.limits.max_open_positions
     if product in market.gated:
         return Clip("product_gated", product, market.gated[product], "no failed expectation")
-    if product in portfolio.doubts:
+    if portfolio.is_doubted(product):
         return Clip("in_doubt", product, "an order in doubt", "none")
     if frozen := portfolio.frozen.intersection(product.split("-")):
         return Clip("asset_frozen", product, ", ".join(sorted(frozen)), "no open break")

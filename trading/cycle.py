@@ -25,14 +25,14 @@ from trading.desk import (
     breaker_change,
     day_start,
     evaluation_row,
+    lateness,
     open_books,
     see_market,
-    staleness_seconds,
 )
 from trading.errors import Fenced, LedgerUnavailable
 from trading.market import Market, last_close
 from trading.money import stamp
-from trading.orders import slot_name
+from trading.orders import Side, slot_name
 from trading.portfolio import Portfolio
 from trading.quality import Verdict as QualityVerdict
 from trading.risk import Approved, Refused, validate
@@ -53,6 +53,8 @@ class Cycle:
     claim: Claim | None
     skip: str
     """Why the slot is not traded; empty when it is."""
+    exits_only: str = ""
+    """Why the slot takes no new risk, though it is traded; empty when it may."""
     settled: settlement.Settled = field(default_factory=settlement.Settled)
     quality: QualityVerdict | None = None
     market: Market | None = None
@@ -62,7 +64,7 @@ class Cycle:
     refused: list[Refused] = field(default_factory=list)
     approved: list[Approved] = field(default_factory=list)
     held_back: list[Approved] = field(default_factory=list)
-    """Approved, but not let through by the breaker."""
+    """Approved, but not let through: by the breaker, or because the run is late."""
     breaker: breakers.Verdict | None = None
     violations: list[breakers.Violation] = field(default_factory=list)
     executed: settlement.Settled = field(default_factory=settlement.Settled)
@@ -116,14 +118,16 @@ def claim_slot(desk: Desk, scheduled_at: datetime | None = None) -> Cycle:
     if desk.source.is_replay:
         desk.market_time = slot_at
     now = desk.market_now()
-    skip = _staleness(desk, slot_at, now)
-    claim = desk.journal.claim_slot(desk.book, desk.plan.name, slot_at, now, desk.plan.sha256, skip or None)
+    late = lateness(desk.plan, (now - slot_at).total_seconds())
+    skip = late.reason if late.policy == "skip" else ""
+    claim = desk.journal.claim_slot(desk.book, desk.plan.name, slot_at, now, desk.plan.sha256, late.policy, late.reason)
     if not claim.ours:
         by = f" by run {claim.flow_run_id}" if claim.flow_run_id else ""
         at = f" at {stamp(claim.finished_at)}" if claim.finished_at else ""
         word = "traded" if claim.outcome == "done" else f"skipped ({claim.reason})"
         skip = f"this slot was {word} already{by}{at}"
-    return Cycle(slot_at=slot_at, market_at=now, claim=claim, skip=skip)
+    exits_only = late.reason if late.policy == "reduce_only" else ""
+    return Cycle(slot_at=slot_at, market_at=now, claim=claim, skip=skip, exits_only=exits_only)
 
 
 def _slot(desk: Desk, scheduled_at: datetime | None) -> datetime | None:
@@ -133,12 +137,6 @@ def _slot(desk: Desk, scheduled_at: datetime | None) -> datetime | None:
         return desk.source.next_slot(plan.products, plan.interval, desk.history, after)
     now = desk.source.now()  # a run that starts early must not take a candle that is still open
     return last_close(min(scheduled_at or now, now), plan.interval)
-
-
-def _staleness(desk: Desk, slot_at: datetime, now: datetime) -> str:
-    """Why the slot is too old to trade, or empty. The bound is the plan's, one interval by default."""
-    age, most = (now - slot_at).total_seconds(), staleness_seconds(desk.plan)
-    return f"stale: the candle closed {age:.0f} s ago, at most {most:.0f} s are allowed" if age > most else ""
 
 
 def settle_orders(desk: Desk, cycle: Cycle) -> None:
@@ -217,7 +215,11 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
             change.add("breakers", **breaker_change(after, before, actor="breaker", violations=found_by))
             desk.journal.record("breaker", change)
     cycle.breaker = _standing(desk)
-    through = [approved for approved in cycle.approved if breakers.permits(cycle.breaker, approved.request)]
+    through = [
+        approved
+        for approved in cycle.approved
+        if breakers.permits(cycle.breaker, approved.request) and not (cycle.exits_only and approved.request.side is Side.BUY)
+    ]
     cycle.held_back = [approved for approved in cycle.approved if approved not in through]
     cycle.approved = through
 

@@ -11,13 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from trading import strategies
+from trading.errors import ConfigurationError
 from trading.exchange.port import Exchange
 from trading.ledger import Account, opening
+from trading.lots import LotMethod
 from trading.market import Candles, Market, MarketSource, Quote, interval_seconds
 from trading.money import ZERO, dec, derived_id, utc
 from trading.orders import Mode, Owner
@@ -46,6 +49,8 @@ class Desk:
     gate: QualityGate
     wall: Callable[[], datetime]
     monotonic: Callable[[], float]
+    pause: Callable[[float], None]
+    """Waits so many seconds: between looks at a venue whose lists lag, and between replays."""
     fund: Callable[[str, Decimal, str], None]
     """Puts a new plan's capital (asset, amount, reference) into the account at the exchange: a deposit on paper."""
     market_time: datetime | None = field(default=None)
@@ -69,6 +74,10 @@ class Desk:
 
     def product_scope(self, product: str) -> str:
         return f"product:{self.book}:{product}"
+
+    @property
+    def lot_method(self) -> LotMethod:
+        return LotMethod(self.plan.lots)
 
     def owner(self, slot: str) -> Owner:
         return Owner(
@@ -131,6 +140,7 @@ def open_books(desk: Desk) -> bool:
     A row that exists is never touched. Must be called with the portfolio's lock held.
     """
     book, plan = desk.book, desk.plan
+    check_lot_method(desk)
     is_new = not desk.books.has_plan(book, plan.name)
     if not is_new and desk.books.has_configuration(plan.sha256):
         return False
@@ -138,7 +148,7 @@ def open_books(desk: Desk) -> bool:
     change.add("configuration", sha256=plan.sha256, kind="plan", body=plan.canonical())
     if desk.books.source(book) is None:
         change.add("portfolios", book=book, mode=desk.mode, name=plan.portfolio, source=desk.source.name,
-                   cash_asset=plan.cash_asset, lot_method="fifo")  # fmt: skip
+                   cash_asset=plan.cash_asset, lot_method=plan.lots)  # fmt: skip
     if is_new:
         change.transaction(opening(book, plan.name, plan.cash_asset, plan.capital, desk.market_now()))
         # The first mark, just before the first slot: losses and drawdown are measured from it.
@@ -151,6 +161,16 @@ def open_books(desk: Desk) -> bool:
         desk.fund(plan.cash_asset, plan.capital, f"opening:{plan.name}")
     desk.journal.record("plan.open" if is_new else "plan.change", change)
     return is_new
+
+
+def check_lot_method(desk: Desk) -> None:
+    """A portfolio keeps the method that it was created with. Raises ConfigurationError for a plan that names another one."""
+    created_with = desk.books.lot_method(desk.book)
+    if created_with is not None and created_with != desk.lot_method:
+        raise ConfigurationError(
+            f"plan {desk.plan.name}, key lots: found {desk.plan.lots}, expected {created_with}, which portfolio {desk.book} was "
+            "created with"
+        )
 
 
 def missing_breakers(desk: Desk) -> list[BreakerRow]:
@@ -170,8 +190,22 @@ def breaker_change(after: BreakerRow, before: BreakerRow | None, *, actor: str, 
     }
 
 
-def staleness_seconds(plan: Plan) -> float:
-    return float(plan.staleness_intervals) * interval_seconds(plan.interval)
+class Lateness(NamedTuple):
+    """What a run may do with its slot, and why: `run`, `reduce_only` (exits, no new risk) or `skip`."""
+
+    policy: str
+    reason: str = ""
+
+
+def lateness(plan: Plan, age_seconds: float) -> Lateness:
+    """The late-run policy for a slot whose candle closed so long ago (market time)."""
+    interval = interval_seconds(plan.interval)
+    fresh = float(plan.staleness_intervals) * interval
+    if age_seconds <= fresh:
+        return Lateness("run")
+    reason = f"stale: the candle closed {age_seconds:.0f} s ago, at most {fresh:.0f} s are allowed"
+    exits_until = float(plan.late_exit_intervals) * interval
+    return Lateness("reduce_only", f"{reason}; exits only") if age_seconds <= exits_until else Lateness("skip", reason)
 
 
 def see_market(desk: Desk, end: datetime, at: datetime) -> tuple[Market, Verdict]:

@@ -13,20 +13,22 @@ from decimal import Decimal
 from typing import TypeVar
 
 from trading.desk import Desk
-from trading.errors import BooksRefused, OutcomeUnknown
-from trading.exchange.port import Accepted, Rejected
+from trading.errors import BooksRefused, OutcomeUnknown, Unanswered
+from trading.exchange.port import RESOLUTIONS, Accepted, ExchangeOrder, Rejected
 from trading.ledger import Account
 from trading.market import Quote
-from trading.orders import Fill, Intent, Order, Side, State, client_order_id
+from trading.orders import Fill, FillKind, Intent, Order, Side, State, client_order_id
 from trading.plan import order_price
 from trading.risk import Approved
-from trading.settlement import SCAN_OVERLAP, Absorber, Settled
+from trading.settlement import Absorber, Settled, disagree, last_look, same_terms, scan, settle
 from trading.store.journal import Change
 
 _Item = TypeVar("_Item")
 
 SEND_DEADLINE_SECONDS = 2.0
 """Between the commit that marks orders as sending and the first byte of each: a process that slept longer sends nothing."""
+REPLAY_PAUSE_SECONDS = 0.25
+"""Before the second replay of an order in doubt; doubled before each further one."""
 STAGE_BATCH = 250
 """Orders staged by one commit: bounds the size of a transaction, not how many may be sent."""
 
@@ -97,45 +99,74 @@ def send(desk: Desk, epoch: int, orders: Sequence[Order]) -> Settled:
     """
     total = Settled()
     for batch in _batches(orders, max(1, desk.exchange.send_batch)):
-        settled = _send_batch(desk, epoch, batch)
-        total.fills += settled.fills
-        total.states |= settled.states
-        total.breaks += settled.breaks
+        total.join(_send_batch(desk, epoch, batch))
+    if total.in_doubt:
+        total.join(_resolve_doubts(desk, epoch))
     return total
 
 
-def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order]) -> Settled:
-    verdicts = desk.journal.mark_sending(desk.book, epoch, [order.id for order in batch], desk.scopes)
+def _resolve_doubts(desk: Desk, epoch: int) -> Settled:
+    """Scans for orders in doubt; where the venue replays by client id, sends those that it does not list once more.
+
+    The same bytes under the same id, within their time to live and while every breaker is closed; else the scans of later
+    runs decide.
+    """
+    total = Settled()
+    for attempt in range(RESOLUTIONS[desk.exchange.duplicates].replays_max):
+        if attempt:
+            desk.pause(REPLAY_PAUSE_SECONDS * 2**attempt)
+        try:
+            total.join(settle(desk))
+        except Unanswered:
+            break  # the venue tells nothing now: reconciliation and later runs ask again
+        doubts = [order for order in desk.books.live_orders(desk.book) if order.state is State.IN_DOUBT]
+        if not doubts:
+            break
+        total.join(_send_batch(desk, epoch, doubts, replay=True))
+    return total
+
+
+def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, replay: bool = False) -> Settled:
+    verdicts = desk.journal.mark_sending(desk.book, epoch, [order.id for order in batch], desk.scopes, replay=replay)
     deadline = desk.monotonic() + SEND_DEADLINE_SECONDS
     absorber = Absorber(desk)
     sent: list[tuple[Order, Accepted]] = []
     settled: list[tuple[Order, str, State, str]] = []
     for order in batch:
         if verdicts[order.id] != "send":
-            absorber.settled.states[order.id] = State.ABANDONED
+            if not replay:
+                absorber.settled.states[order.id] = State.ABANDONED
             continue
         outcome = _submit(desk, order, deadline)
         if isinstance(outcome, Accepted):
             sent.append((order, outcome))
         else:
             settled.append((order, *outcome))
-    reported = _reported(desk, [accepted for _, accepted in sent])
+    reported, listed = _reported(desk, [accepted for _, accepted in sent])
     fills = absorber.load([order for order in batch if verdicts[order.id] == "send"], reported)
     for order, accepted in sent:
-        id_ = accepted.exchange_order_id
-        absorber.absorb(_as_sending(order), fills.get(id_, ()), evidence=[("ack", State.OPEN)], exchange_id=id_)
+        id_, theirs = accepted.exchange_order_id, listed.get(str(order.id), [])
+        if len(theirs) > 1 or any(not same_terms(order, found) for found in theirs):
+            disagree(absorber, _as_sending(order), theirs)  # the id was used before: what it answers with is not our order
+        else:
+            absorber.absorb(_as_sending(order), fills.get(id_, ()), evidence=[("ack", State.OPEN)], exchange_id=id_)
     for order, event, state, note in settled:
         absorber.absorb(_as_sending(order), (), evidence=[(event, state)], note=note)
     _count_operations(desk, absorber, len(sent), settled)
     return absorber.write("order.outcome")
 
 
-def _reported(desk: Desk, accepted: Sequence[Accepted]) -> list[Fill]:
-    """What the orders traded: as the answers told it, or one scan of the venue's fills where an answer did not."""
+def _reported(desk: Desk, accepted: Sequence[Accepted]) -> tuple[list[Fill], Mapping[str, list[ExchangeOrder]]]:
+    """What the orders traded: as the answers told it, or one scan of the venue where an answer did not.
+
+    The scan also shows the terms that the venue has under each id: one that replays answers with its first order, whatever
+    it is sent. It reaches back to the last clean look, because that order may be older than this run.
+    """
     told = [answer.fills for answer in accepted if answer.fills is not None]
     if len(told) < len(accepted):
-        return desk.exchange.fills(desk.market_now() - SCAN_OVERLAP)
-    return [fill for fills in told for fill in fills]
+        seen = scan(desk, last_look(desk))
+        return [fill for fill in seen.fills if fill.kind is FillKind.TRADE], seen.orders
+    return [fill for fills in told for fill in fills], {}
 
 
 def _submit(desk: Desk, order: Order, deadline: float) -> Accepted | tuple[str, State, str]:

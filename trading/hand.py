@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from trading import execution, settlement
+from trading.breaks import tighten
 from trading.desk import Desk, breaker_change, day_start, evaluation_row, open_books, see_market
-from trading.errors import ConfigurationError, OutcomeUnknown, Stale
+from trading.errors import ConfigurationError, OutcomeUnknown
 from trading.market import Market, last_close
 from trading.money import ZERO
 from trading.orders import Order, Request, State
 from trading.reconcile import Reconciliation, reconcile
-from trading.risk import Approved, BreakerRow, Level, NotResumed, Refused, open_breaker, permits, strictest, validate
+from trading.risk import Approved, BreakerRow, Level, NotResumed, Refused, permits, strictest, validate
 from trading.risk import resume as resumed
 from trading.store.journal import Change
 
@@ -162,16 +163,8 @@ def _move(desk: Desk, order: Order, event: str, to: State, note: str) -> None:
 
 
 def trip(desk: Desk, scope: str, level: Level, reason: str) -> BreakerRow:
-    """Opens a breaker at a level; one that is open already only ever gets stricter. Takes no lock: a trip never waits."""
-    while True:
-        before = _breaker(desk, scope)
-        now, actor = desk.market_now(), _actor(desk)
-        after = open_breaker(before, desk.plan.breaker, now, level=level, reason=reason, actor=actor)
-        try:
-            _store(desk, before, after)
-        except Stale:
-            continue  # it moved between the look and the move: each round somebody got on, so this ends
-        return after
+    """Opens a breaker at a level; one that is open already only ever gets stricter. Raises ConfigurationError (scope)."""
+    return tighten(desk, scope, level, reason, actor=_actor(desk)) or _breaker(desk, scope)
 
 
 def resume(desk: Desk, scopes: list[str] | None, reason: str) -> list[BreakerRow | NotResumed]:

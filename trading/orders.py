@@ -6,7 +6,7 @@ head that moves through the states below. Closed orders still accept fills: a la
     staged ── send ──> sending ── ack ──> open ── fill ──> filled
       │                   │ │              │ └─ cancel_sent ─> cancelling ── cancelled ─> cancelled
       └ abandon           │ └ reject       └─ expire ─> expired
-        > abandoned       └ doubt ─> in_doubt ── ack | reject | send (same bytes) | prove_absent ─> absent
+        > abandoned       └ doubt ─> in_doubt ── ack | reject | send (same bytes) | not_listed … prove_absent ─> absent
 """
 
 from __future__ import annotations
@@ -53,6 +53,18 @@ class TimeInForce(StrEnum):
     GTD = "gtd"
 
 
+class FillKind(StrEnum):
+    """What an entry of the venue's list of fills says: a trade, or that an earlier entry was none or another one."""
+
+    TRADE = "trade"
+    REVERSAL = "reversal"
+    """The entry of the same trade never happened."""
+    CORRECTION = "correction"
+    """Takes the place of the entry of the same trade; without one it is a trade."""
+    SYNTHETIC = "synthetic"
+    """Made by the venue without a trade: booked as one."""
+
+
 class State(StrEnum):
     STAGED = "staged"
     SENDING = "sending"
@@ -85,8 +97,12 @@ TRANSITIONS: frozenset[tuple[State, str, State]] = frozenset(
         (State.IN_DOUBT, "send", State.SENDING),
         (State.IN_DOUBT, "ack", State.OPEN),
         (State.IN_DOUBT, "reject", State.REJECTED),
+        (State.IN_DOUBT, "not_listed", State.IN_DOUBT),  # one complete scan without it: several of them prove absence
         (State.IN_DOUBT, "prove_absent", State.ABSENT),
-        (State.ABSENT, "ack", State.OPEN),  # a late appearance is legal, and opens a severity-1 break
+        # The venue has an order that we took for dead: it is believed, and a severity-1 break says so.
+        (State.ABSENT, "ack", State.OPEN),
+        (State.ABANDONED, "ack", State.OPEN),
+        (State.REJECTED, "ack", State.OPEN),
         (State.OPEN, "fill", State.OPEN),
         (State.OPEN, "fill", State.FILLED),
         (State.OPEN, "cancel_sent", State.CANCELLING),
@@ -103,7 +119,12 @@ TRANSITIONS: frozenset[tuple[State, str, State]] = frozenset(
         (State.EXPIRED, "fill", State.EXPIRED),
         (State.REJECTED, "fill", State.REJECTED),
     }
-)
+    | {(state, "adjust", state) for state in (State.OPEN, State.CANCELLING, State.FILLED, State.CANCELLED, State.EXPIRED,
+                                              State.REJECTED)}  # a fill was reversed or corrected
+)  # fmt: skip
+
+DEAD_STATES = frozenset({State.ABANDONED, State.REJECTED, State.ABSENT})
+"""States of an order that never traded and never will, as far as we know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +204,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fill:
-    """One execution as the venue reported it, never rounded. `entry_id` is the venue's key: unique, also for corrections."""
+    """One execution as the venue reported it, never rounded. `entry_id` is the venue's key: unique, also for corrections.
+
+    A reversal or correction names by `trade_id` what it adjusts.
+    """
 
     entry_id: str
     trade_id: str
@@ -198,12 +222,18 @@ class Fill:
     liquidity: str
     """`maker`, `taker` or what the venue said."""
     traded_at: datetime
+    kind: FillKind = FillKind.TRADE
 
     @property
     def notional(self) -> Decimal:
         """Quantity × price; rounded to the ledger's 18 decimals only where the product has more."""
         exact = self.quantity * self.price
         return exact if exact.as_tuple().exponent >= -18 else ledger_round(exact)  # type: ignore[operator]  # finite
+
+
+def base_quantity(size_in_quote: Decimal, price: Decimal) -> Decimal:
+    """Base units of a fill whose size the venue tells in quote (`size_in_quote`), at the ledger's 18 decimals."""
+    return ledger_round(size_in_quote / price)
 
 
 def slot_name(plan: str, close: datetime) -> str:

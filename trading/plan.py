@@ -123,7 +123,9 @@ class Plan(Part):
     interval: str = "1h"
     capital: PositiveMoney = Decimal(1000)
     cash_asset: str = "USD"
-    staleness_intervals: Money = Field(default=Decimal(1), gt=0, description="an older slot trades nothing")
+    lots: Literal["fifo", "hifo", "average"] = Field(default="fifo", description="which lots a sale gives up; the portfolio's")
+    staleness_intervals: Money = Field(default=Decimal(1), gt=0, description="an older slot takes no new risk")
+    late_exit_intervals: Money = Field(default=Decimal(1), gt=0, description="up to this age a slot that is stale still exits")
     profile: Literal["conservative", "moderate", "aggressive"] = "moderate"
     limits: Limits
     strategy: StrategyChoice

@@ -9,6 +9,9 @@ from decimal import Decimal
 from trading.market import Quote
 from trading.money import ZERO
 
+DOUBTS_MAX = 2
+"""Orders in doubt that gate a whole portfolio."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
@@ -43,11 +46,15 @@ class Portfolio:
     """Posted at the venue, holds included."""
     cash_held: Decimal = ZERO
     """Reserved by live buy orders, fees included."""
+    cash_missing: Decimal = ZERO
+    """What left the account beyond any plan's share, and nobody has allotted yet: every plan goes without it."""
     positions: Mapping[str, Position] = field(default_factory=dict)
     working: Mapping[str, Decimal] = field(default_factory=dict)
     """Product -> notional of live buy orders (in-doubt ones included)."""
     doubts: frozenset[str] = frozenset()
-    """Products with an order in doubt: they take no new risk."""
+    """Products with an order in doubt, of whatever plan: they take no new risk."""
+    doubtful_orders: int = 0
+    """Orders in doubt in the whole portfolio: two of them, and no product takes new risk."""
     frozen: frozenset[str] = frozenset()
     """Assets with an open break: their products take no new risk."""
     peak_equity: Decimal = ZERO
@@ -60,7 +67,11 @@ class Portfolio:
 
     @property
     def cash_free(self) -> Decimal:
-        return self.cash - self.cash_held
+        return self.cash - self.cash_held - self.cash_missing
+
+    def is_doubted(self, product: str) -> bool:
+        """May the product take no new risk, because an order is in doubt: its own, or two of the portfolio?"""
+        return product in self.doubts or self.doubtful_orders >= DOUBTS_MAX
 
     def value(self, product: str, quotes: Mapping[str, Quote]) -> Decimal | None:
         """A position at the mid, in quote; zero when flat, None when it has no quote (never guessed)."""

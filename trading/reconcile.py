@@ -6,34 +6,23 @@ settling once more, finds it again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from trading import outside
+from trading.breaks import Difference, react, write_down
 from trading.desk import Desk
-from trading.money import ZERO, derived_id, stamp, text
+from trading.exchange.port import Balance, ExchangeOrder
+from trading.ledger import Account, Posting, Transaction
+from trading.money import ZERO, stamp, text
 from trading.orders import UNKNOWN_STATES
-from trading.settlement import SCAN_OVERLAP, Settled, settle
+from trading.settlement import Settled, last_look, settle
 from trading.store.journal import Change
 
-LOOK_BACK = timedelta(days=2)
-"""How far back the daily pass compares orders one by one. Balances compare everything that ever happened, every time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """Ours and theirs do not agree. Severity 1 is the worst; `asset` is frozen until a person resolves the break."""
-
-    kind: str
-    severity: int
-    subject: str
-    ours: str
-    theirs: str
-    asset: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.subject}: ledger {self.ours}, exchange {self.theirs}"
+CONFIRM_SECONDS = 30.0
+"""Between the two looks at a venue whose lists lag: what only one of them shows is a moment's difference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,83 +61,98 @@ class Reconciliation:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    orders: int
-    fills: int
-    balances: dict[str, Decimal]
-    differences: tuple[Difference, ...]
-
-
 def reconcile(desk: Desk, look_back: timedelta | None = None) -> Reconciliation:
     """Settles what is live, compares, and writes the result. Safe to run at any time, any number of times.
 
     Orders are compared one by one from `look_back` before now on; by default from the last clean pass on (a little
-    earlier, for late fills). Raises Unanswered when the exchange cannot be asked.
+    earlier, for late fills). A balance that still differs is posted to suspense, so that the ledger says what the venue
+    says and the open break says why. Raises Unanswered when the exchange cannot be asked.
     """
-    since = desk.market_now() - look_back if look_back is not None else _since_last_clean(desk)
+    since = desk.market_now() - look_back if look_back is not None else last_look(desk)
     settled = settle(desk)
     look = _look(desk, since)
     if look.differences:
-        again = settle(desk)
-        settled.fills += again.fills
+        if desk.exchange.visibility_lag_seconds:
+            desk.pause(CONFIRM_SECONDS)
+        settled.join(settle(desk, since))
         second = _look(desk, since)
         persistent = {(difference.kind, difference.subject) for difference in second.differences}
         kept = tuple(found for found in look.differences if (found.kind, found.subject) in persistent)
-        look = _Look(second.orders, second.fills, second.balances, kept)
-    return _write(desk, look, settled)
+        look = replace(second, differences=kept)
+    result = _write(desk, look, settled)
+    if look.differences:
+        react(desk)
+    return result
 
 
-def _since_last_clean(desk: Desk) -> datetime:
-    now = desk.market_now()
-    clean_at = desk.books.last_clean_at(desk.book)
-    return now - LOOK_BACK if clean_at is None else min(now, clean_at) - SCAN_OVERLAP
+@dataclass(frozen=True, slots=True)
+class _Look:
+    orders: tuple[ExchangeOrder, ...]
+    strange: frozenset[str]
+    """Exchange ids that are known not to be ours."""
+    fills: int
+    balances: dict[str, Balance]
+    differences: tuple[Difference, ...]
+    gaps: dict[str, Decimal]
+    """Asset -> what the venue has more (less: negative) than the ledger."""
 
 
 def _look(desk: Desk, since: datetime) -> _Look:
     theirs = desk.exchange.orders(since)
     ours = desk.books.fill_totals(desk.book, since)
+    unknown = [order.exchange_order_id for order in theirs if order.exchange_order_id not in ours]
+    strange = frozenset(desk.books.foreign_orders(desk.book, unknown)) if unknown else frozenset()
+    unresolved = _unresolved(desk) if set(unknown) - strange else frozenset()
     differences: list[Difference] = []
     for order in theirs:
         asset = order.product.split("-", 1)[0]
         booked = ours.get(order.exchange_order_id)
         if booked is None:
             # An order in doubt has no exchange id yet: it is ours, and settling resolves it.
-            if not _is_unresolved(desk, order.client_order_id):
+            if order.client_order_id not in unresolved and order.exchange_order_id not in strange:
                 terms = f"{order.side} {text(order.quantity)} {order.product}"
-                differences.append(Difference(kind="foreign_order", severity=2, subject=order.exchange_order_id,
-                                              ours="unknown", theirs=terms, asset=asset))  # fmt: skip
+                differences.append(
+                    Difference(kind="foreign_order", subject=order.exchange_order_id, ours="unknown", theirs=terms, asset=asset)
+                )
             continue
         for kind, mine, other in (("order_fills", booked[0], order.filled), ("order_fees", booked[1], order.fees)):
             if mine != other:
-                differences.append(Difference(kind=kind, severity=2, subject=order.exchange_order_id, ours=text(mine),
-                                              theirs=text(other), asset=asset))  # fmt: skip
-    balances = {asset: balance.total for asset, balance in desk.exchange.balances().items()}
+                differences.append(
+                    Difference(kind=kind, subject=order.exchange_order_id, ours=text(mine), theirs=text(other), asset=asset)
+                )
+    balances = desk.exchange.balances()
     ledger = desk.books.venue_balances(desk.book)
+    gaps: dict[str, Decimal] = {}
     for asset in sorted(balances.keys() | ledger.keys()):
-        mine, other = ledger.get(asset, ZERO), balances.get(asset, ZERO)
+        mine, other = ledger.get(asset, ZERO), balances[asset].total if asset in balances else ZERO
         if mine != other:
-            differences.append(Difference(kind="balance", severity=1, subject=asset, ours=text(mine), theirs=text(other),
-                                          asset=asset))  # fmt: skip
-    return _Look(len(theirs), sum(1 for quantity, _ in ours.values() if quantity), balances, tuple(differences))
+            gaps[asset] = other - mine
+            kind = "balance" if other > mine else "balance_fall"
+            differences.append(Difference(kind=kind, subject=asset, ours=text(mine), theirs=text(other), asset=asset))
+    booked_orders = sum(1 for quantity, _ in ours.values() if quantity)
+    return _Look(tuple(theirs), strange, booked_orders, balances, tuple(differences), gaps)
 
 
-def _is_unresolved(desk: Desk, client_order_id: str) -> bool:
-    return any(str(order.id) == client_order_id and order.state in UNKNOWN_STATES for order in desk.books.live_orders(desk.book))
+def _unresolved(desk: Desk) -> frozenset[str]:
+    """Client ids of the orders that nobody has an answer to yet."""
+    return frozenset(str(order.id) for order in desk.books.live_orders(desk.book) if order.state in UNKNOWN_STATES)
 
 
 def _write(desk: Desk, look: _Look, settled: Settled) -> Reconciliation:
     change = Change()
-    for found in look.differences:
-        id_ = derived_id("break", desk.book, found.kind, found.subject, desk.wall().isoformat())
-        change.add("breaks", id=id_, book=desk.book, severity=found.severity, subject=found.subject, asset=found.asset,
-                   ours=found.ours, theirs=found.theirs, **{"class": found.kind})  # fmt: skip
+    write_down(desk, change, look.differences)
+    _explain_by_suspense(desk, change, look)
+    for order in look.orders:
+        ours = order.exchange_order_id not in look.strange
+        change.add("venue_orders", **outside.venue_order_row(desk, order, ours=ours))
+    for asset, balance in look.balances.items():
+        change.add("venue_balances", book=desk.book, asset=asset, available=balance.available, hold=balance.hold)
     known = {(row["class"], row["subject"]) for row in desk.books.open_breaks(desk.book)}
     still_open = known | {(found.kind, found.subject) for found in look.differences}
     result = Reconciliation(
-        orders=look.orders,
+        orders=len(look.orders),
         fills=look.fills,
-        balances={asset: text(amount) for asset, amount in sorted(look.balances.items())},
+        balances={asset: text(balance.total) for asset, balance in sorted(look.balances.items())},
         differences=look.differences,
         open_breaks=len(still_open),
         late_fills=len(settled.fills),
@@ -157,3 +161,19 @@ def _write(desk: Desk, look: _Look, settled: Settled) -> Reconciliation:
     change.add("reconciliations", book=desk.book, clean=result.clean, body=body)
     desk.journal.record("reconcile", change)
     return result
+
+
+def _explain_by_suspense(desk: Desk, change: Change, look: _Look) -> None:
+    """Posts each balance that two looks found different against suspense; no trade is invented to make numbers meet."""
+    kept = {found.subject for found in look.differences if found.kind in ("balance", "balance_fall")}
+    gaps = [(asset, gap) for asset, gap in look.gaps.items() if asset in kept]
+    if not gaps:
+        return
+    at = desk.market_now()
+    lines = [
+        Posting(Account(desk.book, outside.PLAN, kind, asset), amount)
+        for asset, gap in gaps
+        for kind, amount in (("venue", gap), ("suspense", -gap))
+    ]
+    source = f"{desk.book}@{desk.wall().isoformat()}"
+    change.transaction(Transaction("suspense", "reconciliation", source, at, tuple(lines)))

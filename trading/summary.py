@@ -42,8 +42,10 @@ def summarise(desk: Desk, cycle: Cycle, portfolio: Portfolio, equity: Decimal | 
             {"product": refused.request.product, "side": refused.request.side.value, "code": refused.code,
              "message": refused.message} for refused in cycle.refused
         ] + [
-            {"product": held.request.product, "side": held.request.side.value, "code": "breaker_open",
-             "message": f"the breaker is open: {breaker.reason if breaker else ''}"} for held in cycle.held_back
+            {"product": held.request.product, "side": held.request.side.value,
+             "code": "late_run" if cycle.exits_only else "breaker_open",
+             "message": cycle.exits_only or f"the breaker is open: {breaker.reason if breaker else ''}"}
+            for held in cycle.held_back
         ],
         "notes": [str(clip) for clip in cycle.proposal.clips] if cycle.proposal else [],
         "fills": [describe(fill) for fill in (*cycle.settled.fills, *cycle.executed.fills)],

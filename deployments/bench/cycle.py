@@ -81,7 +81,7 @@ def bench_desk(url: str, client: venue.Client, count: int) -> Iterator[Desk]:
             plan=plan, mode=Mode.PAPER, strategy=EveryOther(), source=prices, exchange=venue.Venue(client, prices),
             journal=Journal(connection, lambda: Author("bench")), books=Books(connection),
             candles=CandleStore(connection, prices.name), gate=QualityGate(), wall=lambda: datetime.now(UTC),
-            monotonic=time.monotonic,
+            monotonic=time.monotonic, pause=time.sleep,
             fund=lambda asset, amount, _: client.post("/deposit", f'{{"asset": "{asset}", "amount": "{amount}"}}'),
         )  # fmt: skip
 

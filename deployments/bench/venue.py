@@ -231,7 +231,7 @@ class Venue:
     """An `Exchange` of the venue. The times of its orders and fills are market times."""
 
     name = "bench"
-    replays_by_client_id = True
+    duplicates = "replays"  # `Duplicates.REPLAYS`: the port is imported only by those who trade
     visibility_lag_seconds = 0
     send_batch = 50
 
@@ -278,6 +278,10 @@ class Venue:
                 liquidity="taker", traded_at=datetime.fromtimestamp(row["at"], UTC),
             ) for row in self._read("/fills", since=since.timestamp())
         ]  # fmt: skip
+
+    def movements(self, since: datetime) -> list[Any]:
+        del since
+        return []
 
     def balances(self) -> dict[str, Any]:
         from trading.exchange.port import Balance

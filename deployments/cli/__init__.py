@@ -31,6 +31,8 @@ for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):
     app.command(rich_help_panel="Trading without Prefect")(command)
 app.add_typer(control.breaker, rich_help_panel="Control")
 app.add_typer(control.breaks, rich_help_panel="Control")
+app.command(rich_help_panel="Control")(control.announce)
+app.command(rich_help_panel="Control")(control.allot)
 app.command(rich_help_panel="Measure", context_settings=bench.SETTINGS)(bench.bench)
 
 

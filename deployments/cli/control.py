@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -13,7 +16,6 @@ from deployments.cli.console import (
     Portfolio,
     as_rows,
     fail,
-    ledger,
     print_json,
     print_table,
     reports,
@@ -25,6 +27,14 @@ breaker = typer.Typer(name="breaker", help="The circuit breaker: show, trip, res
 breaks = typer.Typer(name="breaks", help="What reconciliation found: list, show, resolve.", no_args_is_help=True)
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; stored for ever.")]
+
+
+class Announced(StrEnum):
+    DEPOSIT = "deposit"
+    WITHDRAWAL = "withdrawal"
+    CONVERSION = "conversion"
+
+
 LEVELS = ("reduce_only", "no_new", "cancel")
 
 
@@ -122,21 +132,67 @@ def show_break(name: Annotated[str, typer.Argument(help="Id of the break, or how
 
 @breaks.command("resolve")
 def resolve_break(
-    name: Annotated[str, typer.Argument(help="Id of the break, or how it begins.")], reason: Reason, as_json: Json = False
+    name: Annotated[str, typer.Argument(help="Id of the break, or how it begins.")],
+    reason: Reason,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take the exchange's side: a foreign or lost order becomes the plan's own.")
+    ] = False,
+    plan: Plan = "default",
+    mode: Mode = "paper",
+    as_json: Json = False,
 ) -> None:
     """Close a break by a person's word, which unfreezes its asset. If the difference is still there, it opens again."""
-    from config.desk import default_author
-    from trading.store.database import connect
-    from trading.store.journal import Change, Journal
+    from trading.resolution import resolve
 
     row = _one_break(name)
     if row["resolved_at"] is not None:
         raise fail("resolved", f"break {row['id']} was resolved by {row['resolved_by']}: {row['resolution']}")
-    change = Change()
-    change.add("resolutions", id=row["id"], resolution=said(reason), resolved_by=default_author().actor)
-    with connect(ledger()) as connection:
-        Journal(connection, default_author).record("break.resolve", change)
+    with desk_of(plan, mode) as desk:
+        resolve(desk, UUID(row["id"]), said(reason), adopt=adopt)
     show_break(row["id"], as_json)
+
+
+def announce(
+    kind: Annotated[Announced, typer.Argument(help="What will happen.")],
+    asset: Annotated[str, typer.Argument(help="For example USD.")],
+    amount: Annotated[str, typer.Argument(help="How much, exactly.")],
+    reason: Reason,
+    plan: Plan = "default",
+    mode: Mode = "paper",
+    as_json: Json = False,
+) -> None:
+    """Say beforehand that money or coin will move at the exchange: what nobody announced opens the breaker."""
+    from trading.resolution import announce as announced
+
+    with desk_of(plan, mode) as desk:
+        id_ = announced(desk, kind.value, asset.upper(), amount_of(amount), said(reason))
+    if as_json:
+        print_json({"id": id_, "kind": kind.value, "asset": asset.upper(), "amount": amount})
+    else:
+        print(f"{kind.value} of {amount} {asset.upper()} announced ({id_})")
+
+
+def allot(
+    amount: Annotated[str, typer.Argument(help="Cash to give to the plan; negative: to take from it.")],
+    plan: Plan = "default",
+    mode: Mode = "paper",
+    as_json: Json = False,
+) -> None:
+    """Give a plan cash that was deposited, or take it back before a withdrawal."""
+    from trading.resolution import allot as allotted
+
+    with desk_of(plan, mode) as desk:
+        allotted(desk, amount_of(amount))
+    if as_json:
+        print_json({"plan": plan, "amount": amount})
+    else:
+        print(f"{plan}: {amount} {desk.plan.cash_asset}")
+
+
+def amount_of(text: str) -> Decimal:
+    from trading.money import dec
+
+    return dec(text, "amount")
 
 
 def _one_break(name: str) -> dict[str, Any]:

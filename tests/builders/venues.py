@@ -14,9 +14,10 @@ import pandas as pd
 
 from tests.builders.plans import NOON, flat_candles, plan, product
 from trading.desk import Desk
-from trading.exchange.port import Accepted, Balance, ExchangeOrder, FeeTier, Rejected, Status
+from trading.exchange.port import Accepted, Balance, Duplicates, ExchangeOrder, FeeTier, Rejected, Status
 from trading.market import Product, Quote
 from trading.money import ZERO, derived_id
+from trading.movements import Movement, MovementKind
 from trading.orders import Fill, Mode, Request, Side, order_terms
 from trading.quality import QualityGate
 from trading.store.books import Books
@@ -57,7 +58,7 @@ class QuickExchange:
     """Market orders fill at once at the market's price with a fee of 1 in quote; limit orders rest until cancelled."""
 
     name = "quick"
-    replays_by_client_id = True
+    duplicates = Duplicates.REPLAYS
     visibility_lag_seconds = 0
     send_batch = 1
 
@@ -65,6 +66,7 @@ class QuickExchange:
         self.market = market
         self.placed: dict[str, ExchangeOrder] = {}
         self.traded: list[Fill] = []
+        self.moved: list[Movement] = []
         self.held: dict[str, Decimal] = {}
         self.refuses: str | None = None
         """Set to a code: the venue then rejects what it is sent."""
@@ -125,6 +127,17 @@ class QuickExchange:
     def fills(self, since: datetime) -> list[Fill]:
         return [fill for fill in self.traded if fill.traded_at >= since]
 
+    def movements(self, since: datetime) -> list[Movement]:
+        return [moved for moved in self.moved if moved.happened_at >= since]
+
+    def move(self, movement: Movement) -> None:
+        """Something happens to the account without an order."""
+        self.moved.append(movement)
+        sign = -1 if movement.kind in (MovementKind.WITHDRAWAL, MovementKind.CONVERSION) else 1
+        self._move(movement.asset, sign * movement.amount)
+        if movement.to_asset is not None and movement.to_amount is not None:
+            self._move(movement.to_asset, movement.to_amount)
+
     def balances(self) -> dict[str, Balance]:
         return {asset: Balance(amount, ZERO) for asset, amount in self.held.items()}
 
@@ -146,7 +159,7 @@ def quick_desk(url: str, prices: Mapping[str, str] | None = None, **changes: Any
             plan=made, mode=Mode.PAPER, strategy=create(made.strategy), source=market, exchange=exchange,
             journal=Journal(connection, lambda: Author("anna", "flow-1", "task-1")), books=Books(connection),
             candles=CandleStore(connection, market.name), gate=QualityGate(),
-            wall=lambda: datetime.now(UTC), monotonic=lambda: 0.0, fund=exchange.fund,
+            wall=lambda: datetime.now(UTC), monotonic=lambda: 0.0, pause=lambda _: None, fund=exchange.fund,
         )  # fmt: skip
 
 

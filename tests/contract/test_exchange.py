@@ -18,7 +18,7 @@ from deployments.bench import venue
 from tests.builders.plans import NOON, buy, sell
 from tests.builders.street import Street, paper_exchange
 from trading.errors import OutcomeUnknown, Unanswered
-from trading.exchange.port import Accepted, Exchange, ExchangeOrder, Status
+from trading.exchange.port import Accepted, Duplicates, Exchange, ExchangeOrder, Status
 from trading.money import ZERO, digest
 from trading.orders import Fill, Request, Side
 
@@ -115,7 +115,7 @@ def test_an_accepted_order_is_listed_with_our_id_and_terms(place: Place) -> None
 
 
 def test_the_same_bytes_again_are_the_same_order(place: Place) -> None:
-    assert place.exchange.replays_by_client_id, "a venue that does not needs a contract of its own"
+    assert place.exchange.duplicates == Duplicates.REPLAYS, "a venue that does not needs a contract of its own"
     body = place.exchange.body(id_ := uuid4(), buy(place.product, "0.5"))
     first, told = place.exchange.submit(body), place.order(id_)
     before = place.totals(), place.fills(id_)

@@ -17,7 +17,9 @@ from trading.desk import Desk
 from trading.errors import ConfigurationError, OutcomeUnknown
 from trading.money import ZERO
 from trading.orders import Side, State
+from trading.outside import PLAN
 from trading.reconcile import reconcile
+from trading.resolution import resolve
 from trading.risk.breaker import BreakerState
 
 
@@ -98,24 +100,25 @@ def test_a_slot_run_twice_trades_once(desk: Desk) -> None:
         cycle.slot_at,
         cycle.market_at,
         desk.plan.sha256,
-        None,  # type: ignore[arg-type]
+        "run",
+        "",
     )
     assert again.outcome == "done"
 
 
-def test_an_accepted_order_whose_answer_is_lost_is_in_doubt_and_then_settled(desk: Desk) -> None:
+def test_an_accepted_order_whose_answer_is_lost_is_in_doubt_and_found_in_the_same_run(desk: Desk) -> None:
     def lose(_: str) -> None:
         raise OutcomeUnknown("the answer was lost")
 
     desk.exchange.after_commit = lose  # type: ignore[attr-defined]
     cycle = trade_until(desk, Side.BUY)
-    assert set(cycle.executed.states.values()) == {State.IN_DOUBT}
-    desk.exchange.after_commit = None  # type: ignore[attr-defined]
-    # Reconciling in the same cycle asked the exchange: the order was there, so it is adopted and booked.
-    assert {order.state for order in desk.books.orders(cycle.executed.states).values()} == {State.FILLED}
+    # The scan that follows a doubt found the order at the exchange, so it is adopted and booked: it was sent once.
+    assert set(cycle.executed.states.values()) == {State.FILLED}
+    events = desk.books.connection.execute("select event from keel.order_event order by client_order_id, seq").fetchall()
+    assert [event for (event,) in events][:4] == ["send", "doubt", "ack", "fill"]
 
 
-def kill(*_: object) -> None:
+def kill(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -175,9 +178,14 @@ def test_a_planted_difference_becomes_a_break_and_freezes_the_asset(desk: Desk) 
     found = reconcile(desk)
     assert [(difference.kind, difference.subject) for difference in found.differences] == [("balance", asset)]
     assert asset in desk.books.portfolio(desk.book, "default", "USD", desk.market_now()).frozen
-    assert len(reconcile(desk).differences) == 1
-    assert len(desk.books.open_breaks(desk.book)) == 1
-    desk.books.connection.execute(plant, (Decimal("-0.5"), asset))
+    # The ledger says what the venue says, against suspense; the open break says why, and a person ends it.
+    assert desk.books.suspense(desk.book, asset) == [(PLAN, Decimal("-0.5"))]
+    again = reconcile(desk)
+    assert (again.differences, again.open_breaks, again.clean) == ((), 1, False)
+    (row,) = desk.books.open_breaks(desk.book)
+    resolve(desk, row["id"], "a gift of the exchange")
+    assert reconcile(desk).clean
+    assert desk.books.suspense(desk.book, asset) == []
 
 
 def test_an_open_breaker_lets_no_entry_through_and_says_why(desk: Desk) -> None:

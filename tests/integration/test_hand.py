@@ -81,7 +81,10 @@ def test_a_refused_reference_stays_refused(desk: Desk) -> None:
 class DiesBeforeTheSend(Journal):
     """The process ends between the commit of an order and the commit that marks it as sending."""
 
-    def mark_sending(self, book: str, epoch: int, orders: Sequence[UUID], scopes: Sequence[str]) -> Mapping[UUID, str]:
+    def mark_sending(
+        self, book: str, epoch: int, orders: Sequence[UUID], scopes: Sequence[str], *, replay: bool = False
+    ) -> Mapping[UUID, str]:
+        del replay
         raise KeyboardInterrupt(book, epoch, orders, scopes)
 
 

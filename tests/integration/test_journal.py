@@ -14,7 +14,8 @@ import pytest
 
 from trading.desk import breaker_change
 from trading.errors import BooksRefused, Busy, Fenced, Stale
-from trading.ledger import Account, Lots, Posting, Transaction, book_fill, opening
+from trading.ledger import Account, Posting, Transaction, book_fill, opening
+from trading.lots import Lots
 from trading.money import canonical, derived_id, digest
 from trading.orders import Fill, Intent, Mode, Owner, Request, Side, State, client_order_id, order_terms, slot_name
 from trading.plan import BreakerRules
@@ -45,7 +46,7 @@ class Ledger:
         for scope in (*SCOPES, f"product:{BOOK}:BTC-USD"):
             change.add("breakers", **breaker_change(closed(scope, NOON), None, actor="test"))
         self.journal.record("plan.open", change)
-        self.epoch = self.journal.claim_slot(BOOK, PLAN, NOON, NOON, PLAN_SHA, None).epoch
+        self.epoch = self.journal.claim_slot(BOOK, PLAN, NOON, NOON, PLAN_SHA, "run", "").epoch
 
     def stage(self, leg: int = 0, hold: str = "100", send_before: datetime | None = None, **terms: object) -> UUID:
         request = Request(**({"product": "BTC-USD", "side": Side.BUY, "quantity": Decimal("0.001"), "leg": leg} | terms))
@@ -147,7 +148,7 @@ def test_a_product_without_a_row_is_an_open_breaker(ledger: Ledger) -> None:
 
 def test_a_run_that_was_overtaken_is_fenced(ledger: Ledger) -> None:
     order = ledger.stage()
-    ledger.journal.claim_slot(BOOK, PLAN, NOON + timedelta(hours=1), NOON, PLAN_SHA, None)
+    ledger.journal.claim_slot(BOOK, PLAN, NOON + timedelta(hours=1), NOON, PLAN_SHA, "run", "")
     with pytest.raises(Fenced, match="fenced"):
         ledger.journal.mark_sending(BOOK, ledger.epoch, [order], SCOPES)
     assert ledger.books.orders([order])[order].state is State.STAGED
@@ -319,16 +320,16 @@ def test_a_refused_change_leaves_no_trace_in_the_chain(ledger: Ledger) -> None:
 
 
 def test_a_slot_is_claimed_once_and_taken_over_when_it_was_left(ledger: Ledger) -> None:
-    again = ledger.journal.claim_slot(BOOK, PLAN, NOON, NOON, PLAN_SHA, None)
+    again = ledger.journal.claim_slot(BOOK, PLAN, NOON, NOON, PLAN_SHA, "run", "")
     assert (again.outcome, again.epoch) == ("resumed", ledger.epoch + 1)
     change = Change()
     change.add("cycles", book=BOOK, plan=PLAN, slot_at=NOON, epoch=again.epoch, state="done")
     ledger.journal.record("publish", change)
-    assert ledger.journal.claim_slot(BOOK, PLAN, NOON, NOON, PLAN_SHA, None).outcome == "done"
+    assert ledger.journal.claim_slot(BOOK, PLAN, NOON, NOON, PLAN_SHA, "run", "").outcome == "done"
 
 
 def test_a_run_that_lost_its_slot_cannot_end_it(ledger: Ledger) -> None:
-    ledger.journal.claim_slot(BOOK, PLAN, NOON, NOON, PLAN_SHA, None)
+    ledger.journal.claim_slot(BOOK, PLAN, NOON, NOON, PLAN_SHA, "run", "")
     change = Change()
     change.add("cycles", book=BOOK, plan=PLAN, slot_at=NOON, epoch=ledger.epoch, state="done")
     with pytest.raises(Fenced, match="taken over"):

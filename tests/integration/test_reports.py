@@ -147,7 +147,7 @@ def test_an_order_is_explained_to_the_last_posting(reports: Reports) -> None:
     assert found["evaluation"]["approved"] is True
     assert all(check["passed"] for check in found["evaluation"]["body"]["checks"])
     assert sum(row["amount"] for row in found["postings"] if row["asset"] == "USD") == 0
-    assert [row.kind for row in found["audit"]] == ["order.stage", "order.send", "order.outcome"]
+    assert [row.kind for row in found["audit"]] == ["order.stage", "order.send", "order.outcome", "reconcile"]
     assert {row.flow_run_id for row in found["audit"]} == {"flow-1"}
     assert found["terms"]["body_sha256"] in str(plain(found))
     json.dumps(plain(found))

@@ -16,8 +16,9 @@ from trading import cycle as cycles
 from trading.desk import Desk
 from trading.feeds.replay import Replay
 from trading.money import ZERO
-from trading.reconcile import LOOK_BACK, reconcile
+from trading.reconcile import reconcile
 from trading.report import gather, to_html, to_markdown
+from trading.settlement import LOOK_BACK
 from trading.store.database import engine
 from trading.store.journal import Author
 from trading.store.reports import Reports

@@ -13,10 +13,11 @@ from uuid import UUID
 import pandas as pd
 
 from trading.errors import LedgerUnavailable, OutcomeUnknown, Unanswered
-from trading.exchange.port import Accepted, Balance, ExchangeOrder, FeeTier, Rejected, Status
+from trading.exchange.port import Accepted, Balance, Duplicates, ExchangeOrder, FeeTier, Rejected, Status
 from trading.market import Product, Quote
 from trading.matching import Bar, Execution, Matched, has_expired, hold_of, match_bar, match_now, refusal
 from trading.money import ZERO, dec, derived_id, utc
+from trading.movements import Movement, MovementKind
 from trading.orders import Fill, OrderType, Request, Side, TimeInForce, order_terms
 from trading.plan import Costs
 from trading.store.paper import PaperBooks
@@ -33,7 +34,7 @@ class PaperExchange:
     """
 
     name = "paper"
-    replays_by_client_id = True
+    duplicates = Duplicates.REPLAYS
     visibility_lag_seconds = 0
     send_batch = 50
 
@@ -142,6 +143,20 @@ class PaperExchange:
         with _readable():
             self._advance()
             return [_fill(row) for row in self._shown(self.books.fills(self.account, since))]
+
+    def movements(self, since: datetime) -> list[Movement]:
+        with _readable():
+            return [
+                Movement(
+                    entry_id=row["entry_id"], kind=MovementKind(row["kind"]), asset=row["asset"], amount=row["amount"],
+                    to_asset=row["to_asset"], to_amount=row["to_amount"], happened_at=row["at"], note=row["note"],
+                )
+                for row in self.books.movements(self.account, since)
+            ]  # fmt: skip
+
+    def move(self, movement: Movement) -> bool:
+        """Rehearses what happens to an account without an order; False when that entry was there before."""
+        return self.books.move(self.account, movement)
 
     def _shown(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         hides = self.hides

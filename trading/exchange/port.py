@@ -1,7 +1,8 @@
 """The port to an exchange: one Protocol that paper and real venues speak alike.
 
 Reads raise Unanswered and may be retried. A send has three outcomes: `Accepted`, `Rejected` (the venue's own structured
-"no"), or OutcomeUnknown (anything else: time-out, lost connection, 5xx, unreadable reply); the last is never retried.
+"no"), or OutcomeUnknown (anything else: time-out, lost connection, 5xx, unreadable reply). Which reply counts as which, and
+how a doubt is resolved, is data: `OUTCOMES` and `RESOLUTIONS`, by what the venue does with a client id that it has seen.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from trading.errors import OutcomeUnknown
 from trading.market import Product
+from trading.movements import Movement
 from trading.orders import Fill, Request, Side
 
 
@@ -33,6 +36,80 @@ class Rejected:
 
     code: str
     message: str
+
+
+class Duplicates(StrEnum):
+    """What a venue does with a client order id that it has seen before."""
+
+    REPLAYS = "replays"
+    """Answers with the first order and makes no second one (Coinbase, paper): the same bytes may be sent again."""
+    REFUSES = "refuses"
+    """Refuses it, perhaps only while the first order is open (Binance): nothing is sent again, the refusal proves existence."""
+    UNAWARE = "unaware"
+    """Makes a second order: nothing is ever sent again."""
+
+
+class Reply(StrEnum):
+    """What came back from a send, as far as an adapter can tell."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    """The venue's own structured "no" with a reason that is known."""
+    UNAUTHORISED = "unauthorised"
+    """400, 401 or 403 by the venue itself, read whole."""
+    UNEXPLAINED = "unexplained"
+    """A "no" whose reason is unknown or missing."""
+    DUPLICATE = "duplicate"
+    """The client id is known to the venue: an order of it exists."""
+    THROTTLED = "throttled"
+    SERVER_ERROR = "server_error"
+    UNREADABLE = "unreadable"
+    TIMED_OUT = "timed_out"
+    DISCONNECTED = "disconnected"
+
+
+class Outcome(StrEnum):
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+    IN_DOUBT = "in_doubt"
+
+
+_CERTAIN = {Reply.ACCEPTED: Outcome.CONFIRMED, Reply.REFUSED: Outcome.REFUSED, Reply.UNAUTHORISED: Outcome.REFUSED}
+OUTCOMES: Mapping[tuple[Duplicates, Reply], Outcome] = {
+    (venue, reply): _CERTAIN.get(reply, Outcome.IN_DOUBT) for venue in Duplicates for reply in Reply
+}
+"""What counts as what. A throttled create is in doubt everywhere: some venues count it after taking it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How a doubt ends at a class of venue. Always scanned first; times in seconds."""
+
+    replays_max: int
+    """Times that the same bytes are sent again, within the order's time to live and with the breaker closed."""
+    scans_min: int
+    """Complete scans without the order, before it counts as absent ..."""
+    quiet_seconds_min: float
+    """... and no sooner than this after the doubt began (or the venue's visibility lag, if that is longer)."""
+
+
+RESOLUTIONS: Mapping[Duplicates, Resolution] = {
+    Duplicates.REPLAYS: Resolution(replays_max=5, scans_min=3, quiet_seconds_min=120),
+    Duplicates.REFUSES: Resolution(replays_max=0, scans_min=3, quiet_seconds_min=120),
+    Duplicates.UNAWARE: Resolution(replays_max=0, scans_min=3, quiet_seconds_min=120),
+}
+
+
+def conclude(
+    venue: Duplicates, reply: Reply, detail: str, *, accepted: Accepted | None = None, code: str = ""
+) -> Accepted | Rejected:
+    """The outcome of a send by the table. Raises OutcomeUnknown where it is in doubt: then only evidence settles it."""
+    outcome = OUTCOMES[venue, reply]
+    if outcome is Outcome.CONFIRMED and accepted is not None:
+        return accepted
+    if outcome is Outcome.REFUSED:
+        return Rejected(code or reply.value, detail)
+    raise OutcomeUnknown(f"{reply.value}: {detail}")
 
 
 class Status(StrEnum):
@@ -88,10 +165,9 @@ class Exchange(Protocol):
     """One account (portfolio) at one venue."""
 
     name: str
-    replays_by_client_id: bool
-    """True where sending the same bytes again returns the first order instead of a second one."""
+    duplicates: Duplicates
     visibility_lag_seconds: int
-    """How long an accepted order may stay hidden from lists: "not found" proves nothing before it."""
+    """How long an accepted order may stay hidden from lists: "not found" proves nothing before it. 0: lists never lag."""
     send_batch: int
     """Orders marked as sending by one commit: more than one only where a send takes far less than the send deadline."""
 
@@ -108,7 +184,13 @@ class Exchange(Protocol):
         """Every order created at or after `since`, all statuses, all pages, and every open one of any age."""
 
     def fills(self, since: datetime) -> list[Fill]:
-        """Every fill traded at or after `since`, all pages, oldest first."""
+        """Every fill traded at or after `since`, all pages, oldest first; adjustments are entries of their own."""
+
+    def movements(self, since: datetime) -> list[Movement]:
+        """Deposits, withdrawals, conversions and income since then that the venue tells of, oldest first.
+
+        Not among them: what `Desk.fund` put in as a plan's capital.
+        """
 
     def balances(self) -> dict[str, Balance]:
         """Asset -> balance, all pages; an asset that the account never held is missing."""

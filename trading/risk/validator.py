@@ -264,7 +264,7 @@ class Validator:
         rules, quote = self._market.products.get(product), self._market.quotes.get(product)
         lane = Lane(id=product, product=rules, quote=quote, listed=product in self._listed)
         lane.gated = self._market.gated.get(product, "")
-        lane.doubted = product in self._portfolio.doubts
+        lane.doubted = self._portfolio.is_doubted(product)
         lane.frozen = ", ".join(sorted(self._portfolio.frozen.intersection(product.split("-"))))
         lane.range_low, lane.range_high = _range_bounds(self._range.get(product), self._plan.checks.range_band)
         if rules is not None:

@@ -11,9 +11,12 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from trading.ledger import Lot, Lots
+from trading.amend import Posted
+from trading.ledger import Account, Booking, Posting, Transaction
+from trading.lots import Lot, LotMethod, Lots, Match, lots_by
 from trading.money import ZERO, parse_stamp
-from trading.orders import Fill, Intent, Mode, Order, OrderType, Owner, Request, Side, State, TimeInForce
+from trading.movements import Movement
+from trading.orders import Fill, FillKind, Intent, Mode, Order, OrderType, Owner, Request, Side, State, TimeInForce
 from trading.portfolio import Portfolio, Position
 from trading.risk.breaker import BreakerRow, BreakerState, Level
 from trading.store.database import Connection, translated
@@ -76,19 +79,20 @@ class Books:
             for product, quantity, cost in state["positions"]
         }
         working: dict[str, Decimal] = {}
-        for product, side, _, notional in state["live"]:
+        for product, side, notional in state["live"]:
             if side == Side.BUY:
                 working[product] = working.get(product, ZERO) + Decimal(notional)
-        unknown = (State.SENDING, State.IN_DOUBT)
         return Portfolio(
             book=book,
             plan=plan,
             cash_asset=cash_asset,
             cash=cash.get(cash_asset, ZERO),
             cash_held=held.get(cash_asset, ZERO),
+            cash_missing=Decimal(state["missing"]),
             positions=positions,
             working=working,
-            doubts=frozenset(product for product, _, order_state, _ in state["live"] if order_state in unknown),
+            doubts=frozenset(state["doubts"]),
+            doubtful_orders=len(state["doubts"]),
             frozen=frozenset(state["frozen"]),
             peak_equity=Decimal(state["peak"] or 0),
             day_start_equity=None if state["day_start"] is None else Decimal(state["day_start"]),
@@ -98,9 +102,14 @@ class Books:
         )
 
     def settling(
-        self, book: str, products: Collection[tuple[str, str]], ids: Sequence[UUID], entries: Sequence[str]
+        self,
+        book: str,
+        method: LotMethod,
+        products: Collection[tuple[str, str]],
+        ids: Sequence[UUID] = (),
+        entries: Sequence[str] = (),
     ) -> tuple[dict[tuple[str, str], Lots], dict[UUID, Decimal], set[str]]:
-        """What outcomes are booked on, in one round trip: open lots of each (plan, product), oldest first; what each order
+        """What outcomes are booked on, in one round trip: open lots of each (plan, product) by the method; what each order
         reserves; and which of the venue's entries are booked already.
         """
         rows = self._rows(
@@ -120,12 +129,76 @@ class Books:
                 lots[row["plan"], row["product"]].append(Lot(row["id"], row["amount"], row["cost"], row["acquired_at"]))
             elif row["id"] is not None:
                 holds[row["id"]] = row["amount"]
-        return {key: Lots(found) for key, found in lots.items()}, holds, {row["entry"] for row in rows if row["entry"]}
+        return {key: lots_by(method, found) for key, found in lots.items()}, holds, {row["entry"] for row in rows if row["entry"]}
+
+    def lot_method(self, book: str) -> LotMethod | None:
+        """The method that the portfolio was created with; None when there is no such portfolio."""
+        found = self._one("select lot_method from keel.portfolio where book = %s", book)
+        return None if found is None else LotMethod(found)
+
+    def bookings_since(self, book: str, plan: str, product: str, entry_id: str) -> list[Posted]:
+        """The standing bookings of the plan's fills of a product from that one on, in the order in which they were posted."""
+        rows = self._rows(
+            """select t.id as txn_id, t.kind as txn_kind, t.source_type, t.source_id, t.effective_at, f.*
+               from keel.txn t join keel.fill f on f.book = %s and f.entry_id = t.source_id
+               where t.source_type = 'fill' and t.reverses is null and f.product = %s
+                 and not exists (select from keel.txn r where r.reverses = t.id)
+                 and exists (select from keel.posting p join keel.account a on a.id = p.account_id
+                             where p.txn_id = t.id and a.plan = %s)
+                 and t.seq >= (select max(o.seq) from keel.txn o where (o.source_type, o.source_id) = ('fill', %s))
+               order by t.seq""",
+            book,
+            product,
+            plan,
+            entry_id,
+        )
+        return [self._posted(row) for row in rows]
+
+    def _posted(self, row: dict[str, Any]) -> Posted:
+        key = row["txn_id"]
+        postings = tuple(
+            Posting(Account(line["book"], line["plan"], line["kind"], line["asset"], line["product"]), line["amount"])
+            for line in self._rows(
+                """select a.book, a.plan, a.kind, a.asset, a.product, p.amount from keel.posting p
+                   join keel.account a on a.id = p.account_id where p.txn_id = %s order by p.line""",
+                key,
+            )
+        )
+        opened = tuple(_lot(lot) for lot in self._rows("select * from keel.lot where txn_id = %s", key))
+        matches = self._rows("select * from keel.lot_match where txn_id = %s order by line", key)
+        taken = self._rows("select * from keel.lot where id = any(%s)", [match["lot_id"] for match in matches])
+        booking = Booking(
+            Transaction(row["txn_kind"], row["source_type"], row["source_id"], row["effective_at"], postings),
+            opened,
+            tuple(Match(match["lot_id"], match["quantity"], match["cost"], match["proceeds"]) for match in matches),
+        )
+        return Posted(booking, _fill(row), tuple(_lot(lot) for lot in taken))
 
     def venue_balances(self, book: str) -> dict[str, Decimal]:
         """Asset -> what the ledger says the venue holds for the portfolio, all plans together."""
         query = "select asset, sum(posted) as posted from keel.account where book = %s and kind = 'venue' group by asset"
         return {row["asset"]: row["posted"] for row in self._rows(query, book)}
+
+    def foreign_orders(self, book: str, exchange_order_ids: Sequence[str]) -> dict[str, Decimal]:
+        """Those of the venue's orders that are known not to be ours -> filled when last seen."""
+        query = """select exchange_order_id, filled from keel.venue_order
+                   where book = %s and exchange_order_id = any(%s) and not ours"""
+        return {row["exchange_order_id"]: row["filled"] for row in self._rows(query, book, list(exchange_order_ids))}
+
+    def unknown_movements(self, book: str, movements: Sequence[Movement]) -> list[Movement]:
+        """Those of the movements that are not in the books yet, in the order given."""
+        if not movements:
+            return []
+        entries = [movement.entry_id for movement in movements]
+        rows = self._rows("select entry_id from keel.movement where book = %s and entry_id = any(%s)", book, entries)
+        known = {row["entry_id"] for row in rows}
+        return [movement for movement in movements if movement.entry_id not in known]
+
+    def announcements(self, book: str) -> list[dict[str, Any]]:
+        """What a person announced and the venue has not told of yet, oldest first."""
+        query = """select a.* from keel.announcement a where a.book = %s
+                     and not exists (select from keel.movement m where m.announcement = a.id) order by a.at"""
+        return self._rows(query, book)
 
     # ---- orders
 
@@ -139,6 +212,46 @@ class Books:
         """The orders with these client ids, as they stand; unknown ids are missing."""
         rows = self._rows(f"{_ORDER} where h.client_order_id = any(%s)", list(ids))
         return {row["client_order_id"]: _order(row) for row in rows}
+
+    def orders_told(self, book: str, ids: Sequence[UUID], exchange_order_ids: Sequence[str]) -> list[Order]:
+        """The portfolio's orders with these client ids or these ids of the venue, oldest first."""
+        if not ids and not exchange_order_ids:
+            return []
+        where = "h.book = %s and (h.client_order_id = any(%s) or h.exchange_order_id = any(%s))"
+        rows = self._rows(f"{_ORDER} where {where} order by i.created_at, i.leg", book, list(ids), list(exchange_order_ids))
+        return [_order(row) for row in rows]
+
+    def doubt(self, order_id: UUID) -> tuple[datetime, int]:
+        """When the order's present doubt began (wall time), and how many complete scans have not found it since."""
+        query = """with begun as (select max(seq) as seq from keel.order_event where client_order_id = %(id)s and event = 'doubt')
+                   select min(e.at), count(*) filter (where e.event = 'not_listed')
+                   from keel.order_event e, begun where e.client_order_id = %(id)s and e.seq >= begun.seq"""
+        with translated():
+            row = self.connection.execute(query, {"id": order_id}).fetchone()
+        assert row is not None
+        return row[0], int(str(row[1]))  # type: ignore[return-value]  # an order in doubt has such an event
+
+    def standing_fills(self, book: str, exchange_order_id: str) -> list[Fill]:
+        """The booked fills of an order of the venue that no adjustment has taken the place of, oldest first."""
+        query = "select * from keel.standing_fill where book = %s and exchange_order_id = %s order by traded_at, entry_id"
+        return [_fill(row) for row in self._rows(query, book, exchange_order_id)]
+
+    def suspense(self, book: str, asset: str) -> list[tuple[str, Decimal]]:
+        """(plan, amount) of the asset that lies in suspense."""
+        query = "select plan, posted from keel.account where book = %s and kind = 'suspense' and asset = %s and posted <> 0"
+        return [(row["plan"], row["posted"]) for row in self._rows(query, book, asset)]
+
+    def free_cash(self, book: str, asset: str) -> dict[str, Decimal]:
+        """Plan -> what it has of the asset at the venue, less its holds."""
+        query = "select plan, posted - held as free from keel.account where book = %s and kind = 'venue' and asset = %s"
+        return {row["plan"]: row["free"] for row in self._rows(query, book, asset)}
+
+    def standing_fill(self, book: str, exchange_order_id: str, trade_id: str) -> Fill | None:
+        """The booked fill of a trade that no adjustment has taken the place of."""
+        query = """select * from keel.standing_fill where book = %s and exchange_order_id = %s and trade_id = %s
+                   order by seen_at desc limit 1"""
+        rows = self._rows(query, book, exchange_order_id, trade_id)
+        return _fill(rows[0]) if rows else None
 
     def order_by_exchange_id(self, book: str, exchange_order_id: str) -> Order | None:
         rows = self._rows(f"{_ORDER} where h.book = %s and h.exchange_order_id = %s", book, exchange_order_id)
@@ -164,7 +277,8 @@ class Books:
         """Exchange order id -> (quantity, fees) booked, of the orders created since then."""
         rows = self._rows(
             """select h.exchange_order_id, coalesce(sum(f.quantity), 0) as quantity, coalesce(sum(f.fee), 0) as fees
-               from keel.order_head h join keel.intent i using (client_order_id) left join keel.fill f using (client_order_id)
+               from keel.order_head h join keel.intent i using (client_order_id)
+               left join keel.standing_fill f using (client_order_id)
                where h.book = %s and h.exchange_order_id is not null and i.created_at >= %s group by 1""",
             book, since,
         )  # fmt: skip
@@ -273,6 +387,16 @@ def _order(row: dict[str, Any]) -> Order:
         reason=row["head_reason"],
         updated_at=row["updated_at"],
     )
+
+
+def _lot(row: dict[str, Any]) -> Lot:
+    """The lot as it was opened."""
+    return Lot(row["id"], row["quantity"], row["cost"], row["acquired_at"], row["origin"], row["basis_known"])
+
+
+def _fill(row: dict[str, Any]) -> Fill:
+    names = (field.name for field in fields(Fill))
+    return Fill(**{name: row[name] for name in names} | {"side": Side(row["side"]), "kind": FillKind(row["kind"])})
 
 
 def _breaker(row: dict[str, Any]) -> BreakerRow:

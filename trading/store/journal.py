@@ -19,6 +19,7 @@ from psycopg.errors import LockNotAvailable
 from trading.errors import Busy
 from trading.ledger import Account, Booking, Transaction
 from trading.money import canonical
+from trading.movements import Movement
 from trading.orders import Fill, Intent, Request, State
 from trading.store.database import Connection, translated
 
@@ -95,16 +96,25 @@ class Change:
         self.add("events", client_order_id=order_id, seq=seq, from_state=before, event=event, to_state=after,
                  evidence=evidence, exchange_order_id=exchange_order_id, filled=filled)  # fmt: skip
 
-    def fill(self, fill: Fill, book: str) -> None:
+    def fill(self, fill: Fill, book: str, *, adjusts: str | None = None) -> None:
+        """An entry of the venue's list of fills; `adjusts` is the entry whose place it takes. Without an order of ours its
+        client order id is None.
+        """
         names = ("entry_id", "trade_id", "exchange_order_id", "client_order_id", "product", "side", "quantity", "price",
-                 "fee", "fee_asset", "liquidity", "traded_at")  # fmt: skip
-        self.add("fills", book=book, **{name: getattr(fill, name) for name in names})
+                 "fee", "fee_asset", "liquidity", "traded_at", "kind")  # fmt: skip
+        self.add("fills", book=book, adjusts=adjusts, **{name: getattr(fill, name) for name in names})
+
+    def movement(self, movement: Movement, book: str, announcement: UUID | None) -> None:
+        self.add("movements", book=book, announcement=announcement, **{
+            name: getattr(movement, name)
+            for name in ("entry_id", "kind", "asset", "amount", "to_asset", "to_amount", "happened_at", "note")
+        })  # fmt: skip
 
     def transaction(self, entry: Transaction) -> UUID:
         """The transaction with its lines; returns its id."""
         id_ = entry.id
         self.add("transactions", id=id_, kind=entry.kind, source_type=entry.source_type, source_id=entry.source_id,
-                 effective_at=entry.effective_at)  # fmt: skip
+                 effective_at=entry.effective_at, reverses=entry.reverses)  # fmt: skip
         for line, (account, amount) in enumerate(entry.postings):
             self.account(account)
             self.add("postings", txn_id=id_, line=line, account_id=account.id, asset=account.asset, amount=amount)
@@ -113,9 +123,9 @@ class Change:
     def booking(self, booking: Booking, book: str, plan: str, product: str) -> None:
         entry = booking.transaction
         txn_id = self.transaction(entry)
-        if lot := booking.opened:
+        for lot in booking.opened:
             self.add("lots", id=lot.id, book=book, plan=plan, product=product, txn_id=txn_id, quantity=lot.quantity,
-                     cost=lot.cost, acquired_at=lot.acquired_at)  # fmt: skip
+                     cost=lot.cost, acquired_at=lot.acquired_at, origin=lot.origin, basis_known=lot.basis_known)  # fmt: skip
         for line, match in enumerate(booking.matches):
             self.add("matches", txn_id=txn_id, line=line, lot_id=match.lot, quantity=match.quantity, cost=match.cost,
                      proceeds=match.proceeds)  # fmt: skip
@@ -174,27 +184,31 @@ class Journal:
         with translated():
             self.connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (book,))
 
-    def claim_slot(self, book: str, plan: str, slot_at: datetime, market_at: datetime, plan_sha: str, skip: str | None) -> Claim:
-        """Claims the slot for this run, to trade it or (with `skip`, the reason) to record that it is not traded."""
+    def claim_slot(
+        self, book: str, plan: str, slot_at: datetime, market_at: datetime, plan_sha: str, policy: str, reason: str
+    ) -> Claim:
+        """Claims the slot for this run. `policy` is what a late run may do (run, reduce_only, skip), `reason` says why."""
         who = self.author()
         with translated():
             row = self.connection.execute(
-                "select * from keel.claim_slot(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                (book, plan, slot_at, market_at, plan_sha, skip, who.actor, who.flow_run_id, who.task_run_id),
+                "select * from keel.claim_slot(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                (book, plan, slot_at, market_at, plan_sha, policy, reason, who.actor, who.flow_run_id, who.task_run_id),
             ).fetchone()
         assert row is not None
         return Claim(*row)  # type: ignore[arg-type]
 
-    def mark_sending(self, book: str, epoch: int, orders: Sequence[UUID], scopes: Sequence[str]) -> Mapping[UUID, str]:
+    def mark_sending(
+        self, book: str, epoch: int, orders: Sequence[UUID], scopes: Sequence[str], *, replay: bool = False
+    ) -> Mapping[UUID, str]:
         """Order -> `send` or why not (`breaker_open`, `too_late`: it was abandoned; or the state it was found in).
 
-        `scopes` are the breaker rows that concern all of them; each order's product scope is looked up as well.
-        Raises Fenced when a later run holds the portfolio.
+        `scopes` are the breaker rows that concern all of them; each order's product scope is looked up as well. With
+        `replay` an order in doubt may go once more. Raises Fenced when a later run holds the portfolio.
         """
         who = self.author()
         with translated():
             rows = self.connection.execute(
-                "select * from keel.mark_sending(%s, %s, %s, %s, %s, %s, %s)",
-                (book, epoch, list(orders), list(scopes), who.actor, who.flow_run_id, who.task_run_id),
+                "select * from keel.mark_sending(%s, %s, %s, %s, %s, %s, %s, %s)",
+                (book, epoch, list(orders), list(scopes), replay, who.actor, who.flow_run_id, who.task_run_id),
             ).fetchall()
         return {UUID(str(order)): str(verdict) for order, verdict in rows}

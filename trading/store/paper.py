@@ -10,6 +10,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from trading.matching import Execution
+from trading.movements import Movement
 from trading.store.database import Connection, translated
 
 
@@ -58,6 +59,16 @@ class PaperBooks:
     def deposit(self, account: str, asset: str, amount: Decimal, reference: str) -> bool:
         """Adds to the balance once per reference; False when it was there already."""
         return bool(self._call("paper.add_deposit", account, reference, asset, amount))
+
+    def move(self, account: str, movement: Movement) -> bool:
+        """Moves money or coin without an order, once per entry; False when it was there. Raises BooksRefused (too little)."""
+        return bool(
+            self._call("paper.move", account, movement.entry_id, movement.kind.value, movement.asset, movement.amount,
+                       movement.to_asset, movement.to_amount, movement.happened_at, movement.note)
+        )  # fmt: skip
+
+    def movements(self, account: str, since: datetime) -> list[dict[str, Any]]:
+        return self._rows("select * from paper.movement where account = %s and at >= %s order by at, id", account, since)
 
     def knows(self, exchange_order_id: str) -> bool:
         return bool(self._rows("select from paper.orders where exchange_order_id = %s", exchange_order_id))

@@ -7,13 +7,15 @@ from importlib.resources import files
 from sqlalchemy import Connection
 
 _NO_RULES = """
-do $$ declare r record; begin
-  for r in select oid::regprocedure as name from pg_proc where pronamespace in ('keel'::regnamespace, 'paper'::regnamespace) loop
-    execute 'drop routine if exists ' || r.name || ' cascade';     -- its triggers go with it
+do $$ declare name text; begin
+  foreach name in array array(
+      select oid::regprocedure::text from pg_proc where pronamespace in ('keel'::regnamespace, 'paper'::regnamespace)) loop
+    execute 'drop routine if exists ' || name || ' cascade';       -- its triggers go with it
   end loop;
-  for r in select oid::regclass as name from pg_class
-           where relnamespace in ('keel'::regnamespace, 'paper'::regnamespace) and relkind = 'v' loop
-    execute 'drop view if exists ' || r.name || ' cascade';
+  foreach name in array array(
+      select oid::regclass::text from pg_class
+      where relnamespace in ('keel'::regnamespace, 'paper'::regnamespace) and relkind = 'v') loop
+    execute 'drop view if exists ' || name || ' cascade';
   end loop;
 end $$
 """

@@ -91,3 +91,22 @@ begin
   on conflict (account, asset) do update set available = b.available + excluded.available;
   return true;
 end $$;
+
+-- Moves money or coin without an order, once per entry; false when that entry was there before.
+create function paper.move(p_account text, p_entry text, p_kind text, p_asset text, p_amount numeric, p_to_asset text,
+    p_to_amount numeric, p_at timestamptz, p_note text) returns boolean
+language plpgsql as $$
+declare
+  leaves boolean := p_kind in ('withdrawal', 'conversion');
+begin
+  perform pg_advisory_xact_lock(hashtextextended('paper exchange ' || p_account, 0));
+  insert into paper.movement (account, entry_id, kind, asset, amount, to_asset, to_amount, at, note)
+  values (p_account, p_entry, p_kind, p_asset, p_amount, p_to_asset, p_to_amount, p_at, p_note) on conflict do nothing;
+  if not found then return false; end if;
+  insert into paper.balance (account, asset, available)
+  select p_account, x.asset, 0 from (values (p_asset), (p_to_asset)) as x (asset) where x.asset is not null on conflict do nothing;
+  update paper.balance set available = available + case when leaves then -p_amount else p_amount end
+  where account = p_account and asset = p_asset;
+  update paper.balance set available = available + p_to_amount where account = p_account and asset = p_to_asset;
+  return true;
+end $$;

@@ -201,40 +201,47 @@ end $$;
 create function keel.apply_fills(p jsonb) returns int language plpgsql as $$
 begin
   insert into keel.fill (book, entry_id, trade_id, exchange_order_id, client_order_id, product, side, quantity, price, fee,
-                         fee_asset, liquidity, traded_at)
+                         fee_asset, liquidity, traded_at, kind, adjusts)
   select * from jsonb_to_recordset(p) as x (book text, entry_id text, trade_id text, exchange_order_id text,
       client_order_id uuid, product text, side text, quantity numeric, price numeric, fee numeric, fee_asset text,
-      liquidity text, traded_at timestamptz);
+      liquidity text, traded_at timestamptz, kind text, adjusts text);
   return 1;
 end $$;
 
 create function keel.apply_transactions(p jsonb) returns int language plpgsql as $$
 begin
-  insert into keel.txn (id, kind, source_type, source_id, effective_at)
-  select * from jsonb_to_recordset(p) as x (id uuid, kind text, source_type text, source_id text, effective_at timestamptz);
+  insert into keel.txn (id, kind, source_type, source_id, effective_at, reverses)
+  select * from jsonb_to_recordset(p) as x (id uuid, kind text, source_type text, source_id text, effective_at timestamptz,
+                                            reverses uuid);
   return 1;
 end $$;
 
 -- Accounts are moved in the order of their ids, so that no two writers wait for each other in a circle.
+-- What the venue says is booked even where it overdraws an account; then a severity-1 break says so, in the same transaction.
 create function keel.apply_postings(p jsonb) returns int language plpgsql as $$
 declare
   moved uuid;
   change numeric;
+  a keel.account;
 begin
   insert into keel.posting (txn_id, line, account_id, asset, amount)
   select * from jsonb_to_recordset(p) as x (txn_id uuid, line smallint, account_id uuid, asset text, amount numeric);
   for moved, change in select x.account_id, sum(x.amount) from jsonb_to_recordset(p) as x (account_id uuid, amount numeric)
                        group by x.account_id order by x.account_id loop
-    update keel.account set posted = posted + change where id = moved;
+    update keel.account set posted = posted + change where id = moved returning * into a;
+    continue when change > 0 or a.kind <> 'venue' or a.posted >= a.held or a.plan = '(outside)';
+    insert into keel.recon_break (id, book, class, severity, subject, asset, ours, theirs)
+    values (gen_random_uuid(), a.book, 'overdraw', 1, a.name, a.asset, a.posted::text, 'holds ' || a.held)
+    on conflict (book, class, subject) where resolved_at is null do nothing;
   end loop;
   return 1;
 end $$;
 
 create function keel.apply_lots(p jsonb) returns int language plpgsql as $$
 begin
-  insert into keel.lot (id, book, plan, product, txn_id, quantity, cost, acquired_at, left_quantity, left_cost)
+  insert into keel.lot (id, book, plan, product, txn_id, quantity, cost, acquired_at, origin, basis_known, left_quantity, left_cost)
   select *, quantity, cost from jsonb_to_recordset(p) as x (id uuid, book text, plan text, product text, txn_id uuid,
-                                                            quantity numeric, cost numeric, acquired_at timestamptz);
+      quantity numeric, cost numeric, acquired_at timestamptz, origin text, basis_known boolean);
   return 1;
 end $$;
 
@@ -252,6 +259,43 @@ begin
       raise exception 'there is no lot %', e ->> 'lot_id' using errcode = 'KE020';
     end if;
   end loop;
+  return 1;
+end $$;
+
+-- What the venue said when it was asked last: each word takes the place of the one before.
+create function keel.apply_venue_orders(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.venue_order (book, exchange_order_id, client_order_id, ours, product, side, quantity, limit_price, status,
+                                raw_status, filled, fees, created_at)
+  select * from jsonb_to_recordset(p) as x (book text, exchange_order_id text, client_order_id text, ours boolean, product text,
+      side text, quantity numeric, limit_price numeric, status text, raw_status text, filled numeric, fees numeric,
+      created_at timestamptz)
+  on conflict (book, exchange_order_id) do update set (ours, status, raw_status, filled, fees, seen_at)
+    = (excluded.ours, excluded.status, excluded.raw_status, excluded.filled, excluded.fees, clock_timestamp());
+  return 1;
+end $$;
+
+create function keel.apply_venue_balances(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.venue_balance (book, asset, available, hold)
+  select * from jsonb_to_recordset(p) as x (book text, asset text, available numeric, hold numeric)
+  on conflict (book, asset) do update set (available, hold, seen_at) = (excluded.available, excluded.hold, clock_timestamp());
+  return 1;
+end $$;
+
+create function keel.apply_announcements(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.announcement (id, book, kind, asset, amount, reason, announced_by)
+  select * from jsonb_to_recordset(p)
+    as x (id uuid, book text, kind text, asset text, amount numeric, reason text, announced_by text);
+  return 1;
+end $$;
+
+create function keel.apply_movements(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.movement (book, entry_id, kind, asset, amount, to_asset, to_amount, happened_at, note, announcement)
+  select * from jsonb_to_recordset(p) as x (book text, entry_id text, kind text, asset text, amount numeric, to_asset text,
+      to_amount numeric, happened_at timestamptz, note text, announcement uuid);
   return 1;
 end $$;
 
@@ -369,12 +413,16 @@ begin
   if p ? 'evaluations'     then done := keel.apply_evaluations(p -> 'evaluations'); end if;
   if p ? 'intents'         then done := keel.apply_intents(p -> 'intents'); end if;
   if p ? 'events'          then done := keel.apply_events(p -> 'events'); end if;
+  if p ? 'venue_orders'    then done := keel.apply_venue_orders(p -> 'venue_orders'); end if;
+  if p ? 'venue_balances'  then done := keel.apply_venue_balances(p -> 'venue_balances'); end if;
+  if p ? 'announcements'   then done := keel.apply_announcements(p -> 'announcements'); end if;
+  if p ? 'movements'       then done := keel.apply_movements(p -> 'movements'); end if;
   if p ? 'fills'           then done := keel.apply_fills(p -> 'fills'); end if;
   if p ? 'transactions'    then done := keel.apply_transactions(p -> 'transactions'); end if;
+  if p ? 'holds'           then done := keel.apply_holds(p -> 'holds'); end if;   -- a fill pays out of what was held
   if p ? 'postings'        then done := keel.apply_postings(p -> 'postings'); end if;
   if p ? 'lots'            then done := keel.apply_lots(p -> 'lots'); end if;
   if p ? 'matches'         then done := keel.apply_matches(p -> 'matches'); end if;
-  if p ? 'holds'           then done := keel.apply_holds(p -> 'holds'); end if;
   if p ? 'equity'          then done := keel.apply_equity(p -> 'equity'); end if;
   if p ? 'operations'      then done := keel.apply_operations(p -> 'operations'); end if;
   if p ? 'verdicts'        then done := keel.apply_verdicts(p -> 'verdicts'); end if;
@@ -415,10 +463,11 @@ begin
   return jsonb_build_object('missed', missed, 'died', died);
 end $$;
 
--- Claims a slot under the portfolio's lock (held by the caller) and raises the fencing epoch. A slot that was traded or
+-- Claims a slot under the portfolio's lock (held by the caller) and raises the fencing epoch. The policy says what a late
+-- run may do: run, reduce_only, skip. A slot that was traded or
 -- skipped already is only reported. An unfinished one is taken over: its run is dead, the lock would be held otherwise.
 create function keel.claim_slot(p_book text, p_plan text, p_slot timestamptz, p_market timestamptz, p_plan_sha text,
-    p_skip_reason text, p_actor text, p_flow_run text, p_task_run text)
+    p_policy text, p_reason text, p_actor text, p_flow_run text, p_task_run text)
 returns table (outcome text, epoch bigint, flow_run_id text, reason text, finished_at timestamptz) language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -434,25 +483,25 @@ begin
   end if;
   update keel.portfolio set epoch = epoch + 1 where book = p_book returning epoch into strict e;
   verb := case when c.book is null then 'claimed' else 'resumed' end;
-  insert into keel.cycle (book, plan, slot_at, epoch, state, reason, market_at, plan_sha, flow_run_id)
-  values (p_book, p_plan, p_slot, e, 'claimed', coalesce(p_skip_reason, ''), p_market, p_plan_sha, p_flow_run)
-  on conflict (book, plan, slot_at) do update set epoch = excluded.epoch, state = 'claimed', reason = excluded.reason,
-    market_at = excluded.market_at, plan_sha = excluded.plan_sha, flow_run_id = excluded.flow_run_id,
+  insert into keel.cycle (book, plan, slot_at, epoch, state, policy, reason, market_at, plan_sha, flow_run_id)
+  values (p_book, p_plan, p_slot, e, 'claimed', p_policy, p_reason, p_market, p_plan_sha, p_flow_run)
+  on conflict (book, plan, slot_at) do update set epoch = excluded.epoch, state = 'claimed', policy = excluded.policy,
+    reason = excluded.reason, market_at = excluded.market_at, plan_sha = excluded.plan_sha, flow_run_id = excluded.flow_run_id,
     started_at = clock_timestamp();
   earlier := keel.close_earlier(p_book, p_plan, p_slot, p_market, p_plan_sha, e);
   perform keel.audit_append('cycle.' || verb, jsonb_build_object('book', p_book, 'plan', p_plan, 'slot_at', p_slot,
     'market_at', p_market, 'epoch', e, 'earlier', earlier,
-    'plan_sha', p_plan_sha, 'skip', p_skip_reason)::text, p_actor, p_flow_run, p_task_run);
-  return query select verb, e, p_flow_run, coalesce(p_skip_reason, ''), null::timestamptz;
+    'plan_sha', p_plan_sha, 'policy', p_policy, 'reason', p_reason)::text, p_actor, p_flow_run, p_task_run);
+  return query select verb, e, p_flow_run, p_reason, null::timestamptz;
 end $$;
 
 -- ------------------------------------------------------------------------------------------- the road to the wire
 
 -- Marks staged orders as sending, in the transaction that share-locks the portfolio's epoch and every breaker row that
 -- concerns them: a trip that committed first always wins. What may not go is abandoned. Returns the verdict per order.
--- Severity is what a breaker forbids: 0 nothing, 1 what adds risk (reduce-only), 2 all but protective exits; a missing
--- row is open.
-create function keel.mark_sending(p_book text, p_epoch bigint, p_orders uuid[], p_scopes text[], p_actor text,
+-- Severity is what a breaker forbids: 0 nothing, 1 replays (half-open), 2 what adds risk (reduce-only), 3 all but protective
+-- exits; a missing row is open. `p_replay`: orders in doubt may go once more, the same bytes, while every breaker is closed.
+create function keel.mark_sending(p_book text, p_epoch bigint, p_orders uuid[], p_scopes text[], p_replay boolean, p_actor text,
     p_flow_run text, p_task_run text)
 returns table (client_order_id uuid, verdict text) language plpgsql as $$
 #variable_conflict use_column
@@ -473,7 +522,9 @@ begin
     raise exception 'fenced: this run holds epoch %, the portfolio is at %', p_epoch, current_epoch using errcode = 'KE021';
   end if;
   for b in select scope, generation,
-             case when state <> 'open' then 0 when level = 'reduce_only' then 1 else 2 end as severity from keel.breaker where scope = any (p_scopes || array(
+             case when state = 'closed' then 0 when state = 'half_open' then 1 when level = 'reduce_only' then 2 else 3 end
+               as severity
+           from keel.breaker where scope = any (p_scopes || array(
              select 'product:' || p_book || ':' || product from keel.intent where client_order_id = any (p_orders)))
            order by scope for share loop
     if b.scope = any (p_scopes) then
@@ -484,23 +535,24 @@ begin
       by_product := by_product || jsonb_build_object(b.scope, b.severity);
     end if;
   end loop;
-  if found_rows < cardinality(p_scopes) then shared := 2; end if;
+  if found_rows < cardinality(p_scopes) then shared := 3; end if;
   foreach client_order_id in array p_orders loop        -- one by one: a join with an array reads whole tables
     select h.seq, h.state, i.send_before, i.protective, i.side, l.account_id,
-           greatest(shared, coalesce((by_product ->> ('product:' || p_book || ':' || i.product))::int, 2)) as severity
+           greatest(shared, coalesce((by_product ->> ('product:' || p_book || ':' || i.product))::int, 3)) as severity
     into o
     from keel.order_head h join keel.intent i using (client_order_id) left join keel.hold l using (client_order_id)
     where h.client_order_id = mark_sending.client_order_id;
     continue when not found;
     verdict := case
+      when o.state = 'in_doubt' and p_replay and o.severity = 0 and clock_timestamp() <= o.send_before then 'send'
       when o.state <> 'staged' then o.state
       when clock_timestamp() > o.send_before then 'too_late'
-      when o.protective or o.severity = 0 or (o.severity = 1 and o.side = 'sell') then 'send'
+      when o.protective or o.severity <= 1 or (o.severity = 2 and o.side = 'sell') then 'send'
       else 'breaker_open' end;
     return next;
-    continue when o.state <> 'staged';
+    continue when o.state <> 'staged' and verdict <> 'send';
     if verdict = 'send' then
-      events := events || jsonb_build_object('client_order_id', client_order_id, 'seq', o.seq + 1, 'from_state', 'staged',
+      events := events || jsonb_build_object('client_order_id', client_order_id, 'seq', o.seq + 1, 'from_state', o.state,
         'event', 'send', 'to_state', 'sending', 'epoch', p_epoch, 'generations', locked);
     else
       events := events || jsonb_build_object('client_order_id', client_order_id, 'seq', o.seq + 1, 'from_state', 'staged',
@@ -525,10 +577,14 @@ create function keel.portfolio_state(p_book text, p_plan text, p_day_start times
     'positions', (select coalesce(jsonb_agg(jsonb_build_array(product, quantity::text, cost::text)), '[]') from (
                     select product, sum(left_quantity) as quantity, sum(left_cost) as cost from keel.lot
                     where book = p_book and plan = p_plan and left_quantity > 0 group by product) x),
-    'live', (select coalesce(jsonb_agg(jsonb_build_array(i.product, i.side, h.state,
+    'live', (select coalesce(jsonb_agg(jsonb_build_array(i.product, i.side,
                      ((i.quantity - h.filled) * coalesce(i.limit_price, i.decision_price))::text)), '[]')
              from keel.order_head h join keel.intent i using (client_order_id)
              where h.book = p_book and i.plan = p_plan and h.state in ('staged', 'sending', 'in_doubt', 'open', 'cancelling')),
+    'missing', (select coalesce(-least(sum(a.posted), 0), 0)::text from keel.account a join keel.portfolio p using (book)
+                where a.book = p_book and a.plan = '(outside)' and a.kind = 'venue' and a.asset = p.cash_asset),
+    'doubts', (select coalesce(jsonb_agg(i.product), '[]') from keel.order_head h join keel.intent i using (client_order_id)
+               where h.book = p_book and h.state in ('sending', 'in_doubt')),
     'frozen', (select coalesce(jsonb_agg(distinct asset), '[]') from keel.recon_break
                where book = p_book and resolved_at is null and asset <> ''),
     'peak', (select max(equity)::text from keel.equity where book = p_book and plan = p_plan and at >= coalesce((
@@ -550,9 +606,13 @@ create view keel.orders as
          i.created_at, h.sent_at, h.updated_at
   from keel.intent i join keel.order_head h using (client_order_id) join keel.portfolio p on p.book = i.book;
 
-create view keel.fills as
+create view keel.standing_fill as                          -- without what the venue took back, and its words about that
+  select f.* from keel.fill f where f.kind <> 'reversal'
+    and not exists (select from keel.fill a where a.book = f.book and a.adjusts = f.entry_id);
+
+create view keel.fills as                                  -- of our orders
   select f.*, i.plan, i.slot, i.decision_price, i.decided_at, i.created_at as staged_at
-  from keel.fill f join keel.intent i using (client_order_id);
+  from keel.standing_fill f join keel.intent i using (client_order_id);
 
 create view keel.positions as
   select book, plan, product, sum(left_quantity) as quantity, sum(left_cost) as cost
@@ -562,4 +622,6 @@ create view keel.closed_trades as                          -- one row per sale: 
   select t.effective_at as at, l.book, l.plan, l.product, sum(m.quantity) as quantity, sum(m.cost) as cost,
          sum(m.proceeds) as proceeds, sum(m.proceeds - m.cost) as realised
   from keel.lot_match m join keel.lot l on l.id = m.lot_id join keel.txn t on t.id = m.txn_id
+  where m.proceeds <> 0                                    -- a fee in coin, a withdrawal or a pooled lot sells nothing
+    and t.reverses is null and not exists (select from keel.txn r where r.reverses = t.id)
   group by t.id, t.effective_at, l.book, l.plan, l.product;

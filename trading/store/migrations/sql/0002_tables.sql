@@ -16,7 +16,8 @@ alter table keel.fill alter column client_order_id drop not null,
   add foreign key (book, adjusts) references keel.fill (book, entry_id);
 create unique index on keel.fill (book, adjusts) where adjusts is not null;
 
-alter table keel.txn add column reverses uuid unique references keel.txn;
+alter table keel.txn add column reverses uuid unique references keel.txn,
+  add column seq bigint generated always as identity;     -- the order in which they were posted
 
 alter table keel.lot add column origin text not null default 'fill' check (origin in ('fill', 'deposit', 'income', 'correction')),
   add column basis_known boolean not null default true;

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from deployments.cli import bench, books, control, explain, stack, trade, verify
+from deployments.cli import bench, books, control, credentials, explain, stack, trade, verify
 
 app = typer.Typer(
     name="keel",
@@ -31,6 +31,7 @@ for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):
     app.command(rich_help_panel="Trading without Prefect")(command)
 app.add_typer(control.breaker, rich_help_panel="Control")
 app.add_typer(control.breaks, rich_help_panel="Control")
+app.add_typer(credentials.credentials, rich_help_panel="Control")
 app.command(rich_help_panel="Control")(control.announce)
 app.command(rich_help_panel="Control")(control.allot)
 app.command(rich_help_panel="Measure", context_settings=bench.SETTINGS)(bench.bench)

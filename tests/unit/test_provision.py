@@ -130,7 +130,12 @@ def test_every_plan_that_is_missing_or_does_not_fit_is_named_at_once(file: Path)
 
 def test_the_projects_own_file_is_in_order() -> None:
     declared = read_declared(PROJECT / "prefect.yaml", ENVIRONMENT)
-    assert [found.full_name for found in declared.deployments] == ["trade/paper", "reconcile/daily", "report/daily"]
+    assert [found.full_name for found in declared.deployments] == [
+        "trade/paper",
+        "reconcile/daily",
+        "report/daily",
+        "verify/hourly",
+    ]
     assert {found.work_pool.job_variables["working_dir"] for found in declared.deployments} == {str(PROJECT)}
     check = pipeline_hooks(Settings(market=None)).check_schedule
     for found in declared.deployments:

@@ -17,7 +17,7 @@ from trading.desk import Desk
 from trading.exchange.port import Balance, ExchangeOrder
 from trading.ledger import Account, Posting, Transaction
 from trading.money import ZERO, stamp, text
-from trading.orders import UNKNOWN_STATES
+from trading.orders import UNKNOWN_STATES, Order
 from trading.settlement import Settled, last_look, settle
 from trading.store.journal import Change
 
@@ -36,18 +36,21 @@ class Reconciliation:
     differences: tuple[Difference, ...]
     open_breaks: int
     """Breaks that are open after this pass, older ones included."""
+    doubts: int = 0
+    """Orders that nobody has an answer to yet: what they may have moved is no difference, and not clean either."""
     late_fills: int = 0
     """Fills that this pass booked."""
 
     @property
     def clean(self) -> bool:
-        return not self.differences and not self.open_breaks
+        return not self.differences and not self.open_breaks and not self.doubts
 
     def headline(self, book: str) -> str:
         """One line: `paper:main reconciled: clean (12 orders, 3 assets)`, or how many differences and open breaks."""
         if self.clean:
             return f"{book} reconciled: clean ({self.orders} orders, {len(self.balances)} assets)"
-        return f"{book} reconciled: {len(self.differences)} differences, {self.open_breaks} open breaks"
+        doubts = f", {self.doubts} orders in doubt" if self.doubts else ""
+        return f"{book} reconciled: {len(self.differences)} differences, {self.open_breaks} open breaks{doubts}"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -57,6 +60,7 @@ class Reconciliation:
             "differences": [str(difference) for difference in self.differences],
             "open_breaks": self.open_breaks,
             "late_fills": self.late_fills,
+            "doubts": self.doubts,
             "clean": self.clean,
         }
 
@@ -95,6 +99,7 @@ class _Look:
     differences: tuple[Difference, ...]
     gaps: dict[str, Decimal]
     """Asset -> what the venue has more (less: negative) than the ledger."""
+    doubts: int
 
 
 def _look(desk: Desk, since: datetime) -> _Look:
@@ -102,7 +107,8 @@ def _look(desk: Desk, since: datetime) -> _Look:
     ours = desk.books.fill_totals(desk.book, since)
     unknown = [order.exchange_order_id for order in theirs if order.exchange_order_id not in ours]
     strange = frozenset(desk.books.foreign_orders(desk.book, unknown)) if unknown else frozenset()
-    unresolved = _unresolved(desk) if set(unknown) - strange else frozenset()
+    unresolved = _unresolved(desk)
+    unsettled = {asset for order in unresolved.values() for asset in order.intent.request.product.split("-", 1)}
     differences: list[Difference] = []
     for order in theirs:
         asset = order.product.split("-", 1)[0]
@@ -125,17 +131,17 @@ def _look(desk: Desk, since: datetime) -> _Look:
     gaps: dict[str, Decimal] = {}
     for asset in sorted(balances.keys() | ledger.keys()):
         mine, other = ledger.get(asset, ZERO), balances[asset].total if asset in balances else ZERO
-        if mine != other:
+        if mine != other and asset not in unsettled:
             gaps[asset] = other - mine
             kind = "balance" if other > mine else "balance_fall"
             differences.append(Difference(kind=kind, subject=asset, ours=text(mine), theirs=text(other), asset=asset))
     booked_orders = sum(1 for quantity, _ in ours.values() if quantity)
-    return _Look(tuple(theirs), strange, booked_orders, balances, tuple(differences), gaps)
+    return _Look(tuple(theirs), strange, booked_orders, balances, tuple(differences), gaps, len(unresolved))
 
 
-def _unresolved(desk: Desk) -> frozenset[str]:
-    """Client ids of the orders that nobody has an answer to yet."""
-    return frozenset(str(order.id) for order in desk.books.live_orders(desk.book) if order.state in UNKNOWN_STATES)
+def _unresolved(desk: Desk) -> dict[str, Order]:
+    """Client id -> order that nobody has an answer to yet."""
+    return {str(order.id): order for order in desk.books.live_orders(desk.book) if order.state in UNKNOWN_STATES}
 
 
 def _write(desk: Desk, look: _Look, settled: Settled) -> Reconciliation:
@@ -156,6 +162,7 @@ def _write(desk: Desk, look: _Look, settled: Settled) -> Reconciliation:
         differences=look.differences,
         open_breaks=len(still_open),
         late_fills=len(settled.fills),
+        doubts=look.doubts,
     )
     body = result.to_dict() | {"market_at": stamp(desk.market_now())}
     change.add("reconciliations", book=desk.book, clean=result.clean, body=body)

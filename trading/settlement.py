@@ -291,10 +291,10 @@ def _book_outside(desk: Desk, absorber: Absorber, seen: Scan, orders: Mapping[UU
     strange = [found for id_, listed in seen.orders.items() if _uuid(id_) not in orders for found in listed]
     outside.book_foreign(desk, out, strange, fills)
     listed = {found.exchange_order_id for found in strange}
-    for exchange_id, left in fills.items():  # of foreign orders that are older than the scan
-        if exchange_id not in listed:
-            for fill in left:
-                outside.book_foreign_fill(desk, absorber.change, fill)
+    older = desk.books.foreign_orders(desk.book, [id_ for id_ in fills if id_ not in listed])
+    # A fill whose order nobody lists is left alone: it may be that of an order in doubt. The balances tell if it never comes.
+    for fill in (fill for id_ in older for fill in fills[id_]):
+        outside.book_foreign_fill(desk, absorber.change, fill)
     outside.book_movements(desk, out, seen.movements)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,11 +15,12 @@ import pandas as pd
 
 from tests.builders.plans import NOON, flat_candles, plan, product
 from trading.desk import Desk
+from trading.errors import OutcomeUnknown
 from trading.exchange.port import Accepted, Balance, Duplicates, ExchangeOrder, FeeTier, Rejected, Status
 from trading.market import Product, Quote
 from trading.money import ZERO, derived_id
 from trading.movements import Movement, MovementKind
-from trading.orders import Fill, Mode, Request, Side, order_terms
+from trading.orders import Fill, FillKind, Mode, Request, Side, order_terms
 from trading.quality import QualityGate
 from trading.store.books import Books
 from trading.store.candles import CandleStore
@@ -71,6 +73,12 @@ class QuickExchange:
         self.refuses: str | None = None
         """Set to a code: the venue then rejects what it is sent."""
         self.submitted = 0
+        self.loses: int = 0
+        """So many next answers are lost after the order was taken."""
+        self.swallows: int = 0
+        """So many next orders never arrive, and nothing is answered."""
+        self.hides = False
+        """Orders are left out of lists; fills and balances tell."""
 
     def fund(self, asset: str, amount: Decimal, reference: str) -> None:
         del reference
@@ -82,10 +90,15 @@ class QuickExchange:
     def submit(self, body: str) -> Accepted | Rejected:
         self.submitted += 1
         terms = json.loads(body)
+        if self.swallows:
+            self.swallows -= 1
+            raise OutcomeUnknown("the connection broke")
         if self.refuses:
             return Rejected(self.refuses, "refused by the test")
         id_ = str(derived_id("venue", terms["client_order_id"]))
         fills_now = terms["type"] == "market"
+        if id_ in self.placed:  # seen before: answered with the first order, as a venue that replays does
+            return Accepted(id_)
         quantity = Decimal(terms["quantity"])
         self.placed[id_] = ExchangeOrder(
             exchange_order_id=id_, client_order_id=terms["client_order_id"], product=terms["product"],
@@ -96,6 +109,9 @@ class QuickExchange:
         )  # fmt: skip
         if fills_now:
             self._fill(self.placed[id_])
+        if self.loses:
+            self.loses -= 1
+            raise OutcomeUnknown("the answer was lost")
         return Accepted(id_)
 
     def _fill(self, order: ExchangeOrder) -> None:
@@ -122,7 +138,45 @@ class QuickExchange:
 
     def orders(self, since: datetime) -> list[ExchangeOrder]:
         del since
-        return list(self.placed.values())
+        return [] if self.hides else list(self.placed.values())
+
+    def trades(
+        self, order: ExchangeOrder, quantity: str, *, kind: FillKind = FillKind.TRADE, trade: str = "", price: str = ""
+    ) -> Fill:
+        """One more fill of a placed order, as late or as strange as the test wants it."""
+        base, quote = order.product.split("-")
+        fill = Fill(
+            entry_id=f"entry-{len(self.traded)}", trade_id=trade or f"trade-{len(self.traded)}",
+            exchange_order_id=order.exchange_order_id, client_order_id=UUID(order.client_order_id), product=order.product,
+            side=order.side, quantity=Decimal(quantity), price=Decimal(price or self.market.prices[order.product]),
+            fee=ZERO, fee_asset=quote, liquidity="maker", traded_at=self.market.at, kind=kind,
+        )  # fmt: skip
+        self.traded.append(fill)
+        sign = order.side.sign * (-1 if kind is FillKind.REVERSAL else 1)
+        self._move(base, sign * fill.quantity)
+        self._move(quote, -sign * fill.notional)
+        filled = order.filled + sign * order.side.sign * fill.quantity
+        self.placed[order.exchange_order_id] = replace(order, filled=filled)
+        return fill
+
+    def foreign(self, product: str, side: Side, quantity: str, client_order_id: str = "not ours") -> ExchangeOrder:
+        """An order that somebody else made on the account, filled at once without a fee."""
+        id_ = f"foreign-{len(self.placed)}"
+        self.placed[id_] = ExchangeOrder(
+            exchange_order_id=id_, client_order_id=client_order_id, product=product, side=side, quantity=Decimal(quantity),
+            limit_price=None, status=Status.FILLED, raw_status="DONE", filled=ZERO, fees=ZERO, created_at=self.market.at,
+        )  # fmt: skip
+        base, quote = product.split("-")
+        price = Decimal(self.market.prices[product])
+        self.traded.append(Fill(
+            entry_id=f"entry-{len(self.traded)}", trade_id="f", exchange_order_id=id_, client_order_id=None, product=product,
+            side=side, quantity=Decimal(quantity), price=price, fee=ZERO, fee_asset=quote, liquidity="taker",
+            traded_at=self.market.at,
+        ))  # fmt: skip
+        self._move(base, side.sign * Decimal(quantity))
+        self._move(quote, -side.sign * Decimal(quantity) * price)
+        self.placed[id_] = replace(self.placed[id_], filled=Decimal(quantity))
+        return self.placed[id_]
 
     def fills(self, since: datetime) -> list[Fill]:
         return [fill for fill in self.traded if fill.traded_at >= since]

@@ -181,6 +181,8 @@ class Books:
 
     def foreign_orders(self, book: str, exchange_order_ids: Sequence[str]) -> dict[str, Decimal]:
         """Those of the venue's orders that are known not to be ours -> filled when last seen."""
+        if not exchange_order_ids:
+            return {}
         query = """select exchange_order_id, filled from keel.venue_order
                    where book = %s and exchange_order_id = any(%s) and not ours"""
         return {row["exchange_order_id"]: row["filled"] for row in self._rows(query, book, list(exchange_order_ids))}

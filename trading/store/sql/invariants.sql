@@ -32,8 +32,12 @@ where h.amount <> 0 and o.state not in ('staged', 'sending', 'in_doubt', 'open',
 -- name: no_overdraft
 --   BOK-4. What a venue did is booked even if it overdraws; then a severity-1 break must say so.
 select a.name || ' has ' || a.posted || ' and holds ' || a.held from keel.account a
-where a.kind = 'venue' and a.posted < a.held
-  and not exists (select from keel.recon_break b where b.book = a.book and b.asset = a.asset and b.resolved_at is null);
+where a.kind = 'venue' and a.posted < a.held and a.plan <> '(outside)'
+  and not exists (select from keel.recon_break b where b.book = a.book and b.asset = a.asset and b.resolved_at is null)
+union all
+select a.book || ' has ' || sum(a.posted) || ' ' || a.asset || ' in all' from keel.account a where a.kind = 'venue'
+  and not exists (select from keel.recon_break b where b.book = a.book and b.asset = a.asset and b.resolved_at is null)
+group by a.book, a.asset having sum(a.posted) < 0;
 
 -- name: suspense_is_explained
 --   BOK-6
@@ -181,7 +185,8 @@ where v.held <> coalesce(b.amount, 0) and not exists (
 select o.client_order_id || ' says ' || o.filled || ' filled of ' || i.quantity || ', fills sum to ' || coalesce(f.quantity, 0)
 from keel.order_head o join keel.intent i using (client_order_id)
 left join (select client_order_id, sum(quantity) as quantity from keel.standing_fill group by 1) f using (client_order_id)
-where o.filled <> coalesce(f.quantity, 0) or o.filled > i.quantity or (o.state = 'filled' and o.filled <> i.quantity);
+where o.filled <> coalesce(f.quantity, 0) or o.filled > i.quantity or (o.state = 'filled' and o.filled <> i.quantity and not exists (
+  select from keel.order_event e where e.client_order_id = o.client_order_id and e.event = 'adjust'));
 
 -- name: fills_within_limits
 --   ORD-8: a limit is never exceeded against us.

@@ -13,7 +13,6 @@ from trading.simulator.rest import ENDPOINTS
 from trading.simulator.simulation import as_json
 from trading.simulator.wire import Budget, Door
 
-CHANNELS = frozenset({"ticker", "ticker_batch", "level2", "market_trades", "candles", "status", "user", "heartbeats"})
 COMMANDS = {"clock": "clock", "settings": "settings", "market": "price", "products": "product", "deposit": "deposit"}
 """Path below /sim -> the command that it gives the venue; each is written down and survives a restart."""
 

@@ -18,6 +18,7 @@ from trading.simulator.control import control
 from trading.simulator.keys import load_keys, make_certificates, make_keys
 from trading.simulator.rest import PREFIX, ROUTES
 from trading.simulator.simulation import Opening, Simulation
+from trading.simulator.sockets import Hub
 from trading.simulator.wire import Budget, Door, Wire
 
 
@@ -34,12 +35,14 @@ class Options:
     public_per_second: float = 10
 
 
-def application(door: Door) -> FastAPI:
-    """The ASGI application: the API under its prefix, the control endpoints beside it."""
+def application(door: Door, hub: Hub) -> FastAPI:
+    """The ASGI application: the API under its prefix, the control endpoints and the WebSocket beside it."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     for route in ROUTES:
         app.add_api_route(PREFIX + route.path, door.endpoint(route), methods=[route.method])
     app.include_router(control(door))
+    for path in ("/", "/ws"):
+        app.add_api_websocket_route(path, hub.serve)
     return app
 
 
@@ -67,8 +70,9 @@ def _ready_line(host: str, authority: Path, made: dict[str, Path]) -> dict[str, 
 
 
 async def _run(door: Door, options: Options, certificate: Path, ready: Callable[[str], None]) -> None:
+    hub = Hub(door)
     config = uvicorn.Config(
-        application(door), host=options.host, port=options.port, http=Wire, ws="websockets-sansio", log_level="critical",
+        application(door, hub), host=options.host, port=options.port, http=Wire, ws="websockets-sansio", log_level="critical",
         lifespan="off", access_log=False, timeout_keep_alive=75, ssl_certfile=str(certificate),
         ssl_version=ssl.PROTOCOL_TLS_SERVER, server_header=False,
     )  # fmt: skip
@@ -80,7 +84,13 @@ async def _run(door: Door, options: Options, certificate: Path, ready: Callable[
         port = server.servers[0].sockets[0].getsockname()[1]
         door.hosts |= {f"{name}:{port}" for name in ("127.0.0.1", "localhost", options.host)}
         ready(f"{options.host}:{port}")
+    pump = asyncio.ensure_future(hub.pump())
+    await asyncio.wait([serving, pump], return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
     await serving
+    if pump.done():
+        pump.result()  # a pump that broke ends the server, loudly
+    pump.cancel()
     door.sim.log.close()
 
 

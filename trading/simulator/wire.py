@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -50,14 +50,20 @@ class Cut(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive
-        transport = _OPEN[tuple(scope["client"])]
         if self.whole:
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(self.whole)).encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": self.whole[: len(self.whole) // 2], "more_body": True})
-            transport.close()  # what was written still goes out
+            _OPEN[tuple(scope["client"])].close()  # what was written still goes out
         else:
-            transport.abort()
+            cut(scope)
+
+
+def cut(scope: MutableMapping[str, Any]) -> None:
+    """Ends the connection of a request or WebSocket at once, without a goodbye."""
+    transport = _OPEN.pop(tuple(scope["client"]), None)
+    if transport is not None:
+        transport.abort()
 
 
 class Budget:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import logging
 import os
@@ -67,6 +68,7 @@ def manager(tmp_path: Path, environ: dict[str, str] | None = None) -> Credential
         (b64encode(ED_RAW).decode(), "EdDSA"),
         (b64encode(ED_RAW).decode() + "\r\n", "EdDSA"),
     ],
+    ids=itertools.count(),  # never the key
 )
 def test_a_key_is_read_in_every_form_that_people_paste(text: str, algorithm: str) -> None:
     from coinbase.jwt_generator import build_rest_jwt  # noqa: PLC0415
@@ -98,6 +100,7 @@ def test_a_key_is_read_in_every_form_that_people_paste(text: str, algorithm: str
         (NAME, EC.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(), "found a public key"),
         (NAME, EC.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")).decode(), "encrypted PEM"),
     ],
+    ids=itertools.count(),  # never the key
 )
 def test_a_wrong_key_is_refused_with_what_is_wrong_and_without_the_key(name: str, text: str, expected: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^test: ") as caught:

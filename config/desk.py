@@ -13,6 +13,7 @@ from config.market import choose_market, coinbase_answers, open_market
 from config.plans import load_plan
 from config.postgres import ledger_url
 from config.settings import Settings, load, private_folder
+from config.snapshots import ready
 from trading.desk import Desk
 from trading.errors import ConfigurationError, OutcomeUnknown
 from trading.exchange.paper import PaperExchange
@@ -22,7 +23,7 @@ from trading.plan import Plan
 from trading.quality import QualityGate
 from trading.store.books import Books
 from trading.store.candles import CandleStore
-from trading.store.database import connect, ensure_schema
+from trading.store.database import connect
 from trading.store.journal import Author, Journal
 from trading.store.paper import PaperBooks
 from trading.strategies import create
@@ -40,7 +41,7 @@ def ledger_of(plan: str) -> tuple[str, str]:
     settings = load()
     opened = for_source(load_plan(plan, os.environ, settings.plans), chosen_market(settings), is_set=settings.market is not None)
     url = ledger_url(settings)
-    ensure_schema(url)
+    ready(url, settings)
     return url, opened.portfolio
 
 
@@ -67,7 +68,7 @@ def open_desk(
     if capital is not None:
         opened = opened.model_copy(update={"capital": capital})
     url = ledger_url(settings)
-    ensure_schema(url)
+    ready(url, settings)
     with assembled(opened, mode=mode, source=open_source(source_name, settings, opened), url=url, author=author) as desk:
         if settings.paper_fault:
             desk.exchange.after_commit = _lose_the_answer  # type: ignore[attr-defined]  # paper, as checked above

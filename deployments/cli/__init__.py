@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from deployments.cli import bench, books, control, credentials, explain, stack, trade, verify
+from deployments.cli import bench, books, control, credentials, explain, ledger, stack, trade, verify
 
 app = typer.Typer(
     name="keel",
@@ -34,6 +34,7 @@ app.add_typer(control.breaks, rich_help_panel="Control")
 app.add_typer(credentials.credentials, rich_help_panel="Control")
 app.command(rich_help_panel="Control")(control.announce)
 app.command(rich_help_panel="Control")(control.allot)
+app.add_typer(ledger.app, rich_help_panel="Control")
 app.command(rich_help_panel="Measure", context_settings=bench.SETTINGS)(bench.bench)
 
 

@@ -40,12 +40,12 @@ def ledger() -> str:
     """The URL of the ledger, running and at this version's schema."""
     from config.postgres import ledger_url
     from config.settings import load, private_folder
-    from trading.store.database import ensure_schema
+    from config.snapshots import ready
 
     settings = load()
     private_folder(settings.home)
     url = ledger_url(settings)
-    ensure_schema(url)
+    ready(url, settings)
     return url
 
 

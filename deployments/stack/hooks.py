@@ -24,9 +24,9 @@ class Hooks:
 
 def pipeline_hooks(settings: Settings) -> Hooks:
     """The real ones."""
-    from trading.store.database import ensure_schema
+    from config.snapshots import ready
 
-    return Hooks(migrate=ensure_schema, check_schedule=_checks_plans(settings), summary=_summary)
+    return Hooks(migrate=lambda url: ready(url, settings), check_schedule=_checks_plans(settings), summary=_summary)
 
 
 def _checks_plans(settings: Settings) -> CheckSchedule:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 
 import psycopg
+from sqlalchemy import Connection as EngineConnection
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError as EngineError
 
-from trading.errors import BooksRefused, Fenced, KeelError, LedgerUnavailable, Stale
+from trading.errors import BooksRefused, ConfigurationError, Fenced, KeelError, LedgerUnavailable, Stale
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -66,19 +67,41 @@ def translated() -> Iterator[None]:
         raise kind(message) from error
 
 
-def ensure_schema(url: str) -> None:
-    """Migrates a database whose schema is not this version's; costs one query when it is."""
+def ensure_schema(url: str, before_upgrade: Callable[[], object] | None = None) -> None:
+    """Migrates a database whose schema is not this version's; costs one query when it is.
+
+    `before_upgrade` is called first where the ledger holds anything: once, however many processes start.
+    """
     with connect(url) as connection:
-        table = connection.execute("select to_regclass('public.migration')").fetchone()
-        if table != (None,) and connection.execute("select version_num from public.migration").fetchone() == (HEAD,):
+        if revision(connection) == HEAD:
             return
-    migrate(url)
+    _migrate(url, "upgrade", "head", before_upgrade)
 
 
-def migrate(url: str, revision: str = "head") -> None:
-    """Brings the schema to `revision`. Idempotent; safe when several processes start at once."""
+def revision(connection: Connection) -> str | None:
+    """The schema's revision; None for a database without one."""
+    if connection.execute("select to_regclass('public.migration')").fetchone() == (None,):
+        return None
+    row = connection.execute("select version_num from public.migration").fetchone()
+    return None if row is None else str(row[0])
+
+
+def migrate(url: str, to: str = "head") -> None:
+    """Brings the schema up to a revision. Idempotent; safe when several processes start at once."""
+    _migrate(url, "upgrade", to)
+
+
+def downgrade(url: str, to: str) -> None:
+    """Brings the schema down to an older revision. Raises BooksRefused where rows would be lost; nothing is changed then."""
+    _migrate(url, "downgrade", to)
+
+
+def _migrate(url: str, verb: str, to: str, before: Callable[[], object] | None = None) -> None:
     from alembic import command  # noqa: PLC0415 - 0.3 s that only a start needs
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    from trading.store.migrations import RowsWouldBeLost  # noqa: PLC0415 - as its driver
 
     with as_file(files("trading.store") / "migrations") as folder:
         config = Config()
@@ -88,11 +111,22 @@ def migrate(url: str, revision: str = "head") -> None:
             with bind.begin() as connection:
                 connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
                 config.attributes["connection"] = connection
-                if revision != "head":
-                    command.downgrade(config, revision)
-                else:
-                    command.upgrade(config, revision)
+                if before is not None and _holds_anything(connection):
+                    before()
+                getattr(command, verb)(config, to)
+        except RowsWouldBeLost as error:
+            raise BooksRefused(str(error)) from error
+        except CommandError as error:
+            raise ConfigurationError(f"revision {to}: {error}") from error
         except EngineError as error:
             raise LedgerUnavailable(f"the ledger's database does not answer: {error.orig}") from error
         finally:
             bind.dispose()
+
+
+def _holds_anything(connection: EngineConnection) -> bool:
+    """True where another schema than this version's holds audit rows."""
+    if connection.execute(text("select to_regclass('public.migration')")).scalar() is None:
+        return False
+    behind = connection.execute(text("select version_num from public.migration")).scalar() != HEAD
+    return behind and bool(connection.execute(text("select exists (select from keel.audit)")).scalar())

@@ -21,6 +21,10 @@ end $$
 """
 
 
+class RowsWouldBeLost(Exception):
+    """A downgrade would drop books or audit: it is refused, and a snapshot restored instead."""
+
+
 def run_file(connection: Connection, *path: str) -> None:
     """Runs a file of statements below `trading/store`."""
     # exec_driver_sql: text() would read a colon in the SQL as a parameter

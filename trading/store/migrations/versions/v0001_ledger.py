@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from trading.store.migrations import load_rules, run_file
+from trading.store.migrations import RowsWouldBeLost, load_rules, run_file
 
 revision = "0001"
 down_revision = None
@@ -24,5 +24,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     connection = op.get_bind()
     if connection.exec_driver_sql("select exists (select from keel.audit)").scalar():
-        raise RuntimeError("the ledger holds books and audit rows: a downgrade would drop them")
+        raise RowsWouldBeLost("the ledger holds books and audit rows: a downgrade would drop them")
     connection.exec_driver_sql("drop schema keel cascade; drop schema paper cascade")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from trading.store.migrations import load_rules, run_file
+from trading.store.migrations import RowsWouldBeLost, load_rules, run_file
 from trading.store.migrations.versions import v0001_ledger
 
 revision = "0002"
@@ -37,7 +37,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     connection = op.get_bind()
     if lost := [str(row[0]) for row in connection.exec_driver_sql(_NEW_ROWS)]:
-        raise RuntimeError(f"the ledger holds {', '.join(lost)}: a downgrade would drop them")
+        raise RowsWouldBeLost(f"the ledger holds {', '.join(lost)}: a downgrade would drop them")
     load_rules(connection)
     run_file(connection, "migrations", "sql", "0002_down.sql")
     load_rules(connection, *v0001_ledger.RULES)

@@ -87,6 +87,9 @@ class SimFill:
     in_quote: bool
 
 
+_CHOICES = {"quote_buy_rounding": ("base_grid", "exact16"), "edit_errors": ("list", "object")}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What can be set while the venue runs. Lags in seconds of venue time."""
@@ -102,6 +105,8 @@ class Settings:
     """About what each of the market's eight levels a side offers, in quote."""
     quote_buy_rounding: str = "base_grid"
     """`base_grid`: a buy by quote size gets base on the grid; `exact16`: base at 16 decimals, as before 2025."""
+    edit_errors: str = "list"
+    """`list` as documented; `object` as recorded, which the SDK's typed `edit_order` cannot read."""
     brackets: bool = True
 
     @property
@@ -112,9 +117,9 @@ class Settings:
         """With other values; raises ConfigurationError for a name or value that is none."""
         types = {field.name: field.type for field in fields(self)}
         wrong = [f"setting {name}: expected one of {', '.join(types)}" for name in changes if name not in types]
-        rounding = changes.get("quote_buy_rounding", self.quote_buy_rounding)
-        if rounding not in ("base_grid", "exact16"):
-            wrong.append(f"setting quote_buy_rounding: found {rounding!r}, expected base_grid or exact16")
+        for name, allowed in _CHOICES.items():
+            if changes.get(name, allowed[0]) not in allowed:
+                wrong.append(f"setting {name}: found {changes[name]!r}, expected one of {', '.join(allowed)}")
         if wrong:
             raise ConfigurationError(wrong)
         read = {name: Decimal(str(value)) if types[name] == "Decimal" else value for name, value in changes.items()}

@@ -270,13 +270,21 @@ class Venue:
         body = payload["body"]
         order = self.orders.get(str(body.get("order_id")))
         if order is None or order.portfolio != payload["portfolio"]:
-            return edit_reply("ORDER_NOT_FOUND")
+            return self._edited("ORDER_NOT_FOUND")
         price, size = dec(body.get("price") or "0", "price"), dec(body.get("size") or "0", "size")
         reason = self.edit_refusal(order, price, size)
         if reason:
-            return edit_reply(reason)
+            return self._edited(reason)
         self._replace(order, price, size)
-        return edit_reply("")
+        return self._edited("")
+
+    def _edited(self, reason: str) -> Reply:
+        named = {
+            "edit_failure_reason": reason or "UNKNOWN_EDIT_ORDER_FAILURE_REASON",
+            "preview_failure_reason": "UNKNOWN_PREVIEW_FAILURE_REASON",
+        }
+        errors: object = named if self.settings.edit_errors == "object" else [named] if reason else []
+        return {"success": not reason, "errors": errors}
 
     def edit_refusal(self, order: SimOrder, price: Decimal, size: Decimal) -> str:  # noqa: PLR0911  # a table of reasons
         """Why the venue would not edit the order so; an omitted size is read as 0. Empty when it would."""
@@ -401,12 +409,3 @@ def _success(order_id: str, body: Payload, attached_order_id: str = "") -> Reply
         },
         "order_configuration": body.get("order_configuration"),
     }  # fmt: skip
-
-
-def edit_reply(reason: str) -> Reply:
-    """As recorded from the venue: `errors` is an object, not the list of the documentation."""
-    errors = {
-        "edit_failure_reason": reason or "UNKNOWN_EDIT_ORDER_FAILURE_REASON",
-        "preview_failure_reason": "UNKNOWN_PREVIEW_FAILURE_REASON",
-    }
-    return {"success": not reason, "errors": errors}

@@ -184,7 +184,7 @@ def _with_extra(call: Call, taken: list[Fault]) -> Call:
 
 def _late(fault: Fault, done: dict[str, Any]) -> Response | None:  # noqa: PLR0911  # one answer each
     """The answer of a fault that strikes when the venue has acted; None for one that does not change the answer."""
-    whole = json.dumps(done).encode()
+    whole = _text(done).encode()
     match fault.kind:
         case "accept_then_kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -223,8 +223,13 @@ def _call(route: Route, request: Request, key: Key | None, body: bytes) -> Call:
     return Call(key=key, path=request.path_params, query=query, body=parsed, sha256=sha256(body).hexdigest())
 
 
+def _text(body: object) -> str:
+    """Without spaces, as the venue writes it: the SDK looks for `"error_details":"Missing required scopes"`."""
+    return json.dumps(body, separators=(",", ":"))
+
+
 def json_response(body: object, status: int = 200) -> Response:
-    return Response(json.dumps(body), status, media_type="application/json")
+    return Response(_text(body), status, media_type="application/json")
 
 
 def too_many(details: Mapping[str, Any]) -> Response:
@@ -233,4 +238,4 @@ def too_many(details: Mapping[str, Any]) -> Response:
     if details.get("text"):
         return Response("Too many requests", 429, headers, media_type="text/plain")
     body = {"errors": [{"id": "rate_limit_exceeded", "message": "Too many requests"}]}
-    return Response(json.dumps(body), 429, headers, media_type="application/json")
+    return Response(_text(body), 429, headers, media_type="application/json")

@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from config.anchors import anchor_after
 from config.desk import open_desk
 from flows.parameters import PlanParameters
 from tasks.reporting import Shared, publish_reconciliation, reconcile_positions
@@ -25,4 +26,5 @@ def reconcile(params: PlanParameters) -> State[str]:
         shared = Shared(desk)
         found = reconcile_positions(shared)
         line = publish_reconciliation(shared, found)
+        anchor_after(desk)
     return Completed(message=line) if found.clean else Failed(message=line)

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
+from config.anchors import anchor_after
 from config.desk import open_desk
 from flows.parameters import PlanParameters
 from tasks import cycle as step
@@ -32,7 +33,9 @@ def trade(params: PlanParameters) -> State[str]:
     that was traded already, or that is stale, trades nothing and says so.
     """
     with open_desk(params.plan, mode=Mode.PAPER, author=author) as desk:
-        return outcome(cycle_as_tasks(desk, due()))
+        cycle = cycle_as_tasks(desk, due())
+        anchor_after(desk)
+        return outcome(cycle)
 
 
 def cycle_as_tasks(desk: Desk, at: datetime) -> Cycle:

@@ -8,9 +8,9 @@ from prefect.states import Completed, Failed
 
 from config.postgres import ledger_url
 from config.settings import load
+from config.snapshots import ready
 from tasks.proof import Ledger, ask_checks, halt_if_broken, publish_proof
 from tasks.runtime import scheduled_at
-from trading.store.database import ensure_schema
 
 
 def _name() -> str:
@@ -20,8 +20,9 @@ def _name() -> str:
 @flow(name="verify", flow_run_name=_name, retries=0, persist_result=False)
 def verify() -> State[str]:
     """Proves chain, anchors, books and invariants of the whole ledger; opens the global breaker when one does not hold."""
-    ledger = Ledger(ledger_url(load()))
-    ensure_schema(ledger.url)
+    settings = load()
+    ledger = Ledger(ledger_url(settings))
+    ready(ledger.url, settings)
     proof = ask_checks(ledger)
     halt_if_broken(ledger, proof)
     line = publish_proof(proof)

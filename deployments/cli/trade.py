@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -11,7 +12,7 @@ import typer
 from deployments.cli.console import MODES, Json, Plan, fail, print_json, reports
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from decimal import Decimal
 
     from trading.desk import Desk
@@ -133,14 +134,18 @@ def _line(row: dict[str, Any]) -> str:
 # ----------------------------------------------------------------------------------------- what the options mean
 
 
-def desk_of(plan: str, mode: str, capital: Decimal | None = None) -> AbstractContextManager[Desk]:
-    """The opened desk; a mode that does not exist is a usage error."""
+@contextmanager
+def desk_of(plan: str, mode: str, capital: Decimal | None = None) -> Iterator[Desk]:
+    """The opened desk; what was done at it is anchored. A mode that does not exist is a usage error."""
+    from config.anchors import anchor_after
     from config.desk import open_desk
     from trading.orders import Mode as Modes
 
     if mode not in MODES:
         raise typer.BadParameter(f"found {mode!r}, expected one of {', '.join(MODES)}", param_hint="--mode")
-    return open_desk(plan, mode=Modes(mode), capital=capital)
+    with open_desk(plan, mode=Modes(mode), capital=capital) as desk:
+        yield desk
+        anchor_after(desk)
 
 
 def amount(value: str, what: str) -> Decimal:

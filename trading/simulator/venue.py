@@ -74,10 +74,11 @@ class Venue:
         """Everything that happens until `to`, in its order: prices move, orders fill, expire and are cancelled."""
         if to <= self.now:
             return
-        if self.floor.live:
+        watched = {self.products[order.product].book for order in self.floor.live.values()} - self.pinned
+        if watched:
             for point in self.tape.points(int(self.now.timestamp()), int(to.timestamp())):
-                self._run_timed(utc(point.at))
-                if point.product not in self.pinned:
+                if point.product in watched:
+                    self._run_timed(utc(point.at))
                     self.now = max(self.now, utc(point.at))
                     self.floor.quote(point, self.now)
                     self._attach_children()

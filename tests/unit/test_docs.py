@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from config.settings import PROJECT
 from deployments.cli import app
+from trading.breaks import KINDS
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 
@@ -30,3 +31,10 @@ def test_every_file_that_a_page_links_exists(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     missing = [link for link in links if not (page.parent / link).exists()]
     assert missing == []
+
+
+def test_the_books_page_tells_every_kind_of_break_as_the_code_has_it() -> None:
+    page = (PROJECT / "docs" / "books.md").read_text()
+    for name, kind in KINDS.items():
+        opens = f"{kind.reach}, {str(kind.level).replace('_', ' ')}" if kind.reach else "–"
+        assert f"| `{name}` | {kind.severity} | {kind.means} | {opens} |" in page

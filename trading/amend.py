@@ -7,8 +7,11 @@ would have been without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
+from uuid import UUID
 
 from trading.errors import BooksRefused
 from trading.ledger import Booking, Posting, Transaction, book_fill
@@ -24,6 +27,29 @@ class Posted(NamedTuple):
     fill: Fill
     taken_from: tuple[Lot, ...]
     """As they were opened: quantity and cost in full."""
+    paid_from: frozenset[UUID] = frozenset()
+    """Those of them that are lots of the fee asset's pair, not of the fill's own."""
+
+
+def pairs(fill: Fill) -> frozenset[str]:
+    """The products whose lots a fill may move: its own, and that of a fee in a third asset."""
+    base, quote = fill.product.split("-", 1)
+    own = frozenset({fill.product})
+    return own if fill.fee_asset in (base, quote) else own | {f"{fill.fee_asset}-{quote}"}
+
+
+def affected(history: Iterable[Posted]) -> list[Posted]:
+    """Those of a plan's bookings that the first one has an effect on, through lots: all that must be posted anew with it.
+
+    Where fees are paid in BNB, a purchase of BNB has an effect on every later fill that such a fee was charged for.
+    """
+    touched: frozenset[str] = frozenset()
+    found: list[Posted] = []
+    for posted in history:
+        if not found or touched & pairs(posted.fill):
+            touched |= pairs(posted.fill)
+            found.append(posted)
+    return found
 
 
 def reversal(transaction: Transaction) -> Transaction:
@@ -40,37 +66,56 @@ def undo(posted: Booking) -> Booking:
     return Booking(reversal(posted.transaction), (), (*given_back, *given_up), -posted.realised)
 
 
-def rebook(lots: Lots, history: Sequence[Posted], book: str, plan: str, corrected: Fill | None = None) -> list[Booking]:
+def rebook(
+    lots: Lots, history: Sequence[Posted], book: str, plan: str, corrected: Fill | None = None,
+    others: Mapping[str, Lots] = MappingProxyType({}),
+) -> list[Booking]:  # fmt: skip
     """Takes the first of `history` back, or puts `corrected` in its place, and posts the rest anew.
 
-    `history` is every standing booking of the product from that fill on, oldest first; `lots` are what is held after it, and
-    are moved along. Returns the bookings to write, in order.
+    `history` is every standing booking that is `affected`, from that fill on, oldest first; `lots` are what is held of its
+    product after it, `others` by product what is held of the other `pairs` in it. All are moved along. Returns the bookings to
+    write, in order; one whose `uncovered` is not zero is a break, as with any other. Raises BooksRefused when there is a gap.
     """
-    before = _lots_before(lots, history)
+    held = {history[0].fill.product: lots, **others}
+    before = _lots_before(held, history)
+    again = {product: lots_by(held[product].method, sorted(left.values(), key=_age)) for product, left in before.items()}
+
+    def post(fill: Fill, kind: str) -> Booking:
+        fee_lots = [again[product] for product in pairs(fill) - {fill.product} if product in again]
+        return book_fill(again[fill.product], fill, book, plan, fee_lots[0] if fee_lots else None, kind)
+
     bookings = [undo(posted.booking) for posted in reversed(history)]
-    again = lots_by(lots.method, sorted(before.values(), key=lambda lot: (lot.acquired_at, lot.id)))
     if corrected is not None:
-        bookings.append(book_fill(again, corrected, book, plan))
-    bookings += [
-        book_fill(again, posted.fill, book, plan, kind=_next_kind(posted.booking.transaction.kind)) for posted in history[1:]
-    ]
-    lots.lots, lots.quantity, lots.cost = again.lots, again.quantity, again.cost
+        bookings.append(post(corrected, "fill"))
+    bookings += [post(posted.fill, _next_kind(posted.booking.transaction.kind)) for posted in history[1:]]
+    for product, moved in held.items():
+        moved.become(again[product])
     return bookings
 
 
-def _lots_before(lots: Lots, history: Sequence[Posted]) -> Mapping[object, Lot]:
-    held: dict[object, Lot] = {lot.id: Lot(*lot) for lot in lots.lots}
+def _age(lot: Lot) -> tuple[datetime, UUID]:
+    return lot.acquired_at, lot.id
+
+
+def _lots_before(held: Mapping[str, Lots], history: Sequence[Posted]) -> dict[str, dict[UUID, Lot]]:
+    """Product -> the lots as they were before the history, by going back through it from what is held now."""
+    before = {product: {lot.id: Lot(*lot) for lot in lots.lots} for product, lots in held.items()}
     for posted in reversed(history):
+        own = before.get(posted.fill.product)
+        other = next((before[product] for product in pairs(posted.fill) - {posted.fill.product} if product in before), None)
+        if own is None or (other is None and posted.paid_from):
+            moved = ", ".join(sorted(pairs(posted.fill)))
+            raise BooksRefused(f"fill {posted.fill.entry_id}: it moved lots of {moved}, found those of {', '.join(before)}")
         known = {lot.id: lot for lot in posted.taken_from}
         for match in posted.booking.matches:
-            whole = known[match.lot]
-            left = held.get(match.lot, whole._replace(quantity=ZERO, cost=ZERO))
-            held[match.lot] = left._replace(quantity=left.quantity + match.quantity, cost=left.cost + match.cost)
+            side = other if other is not None and match.lot in posted.paid_from else own
+            left = side.get(match.lot, known[match.lot]._replace(quantity=ZERO, cost=ZERO))
+            side[match.lot] = left._replace(quantity=left.quantity + match.quantity, cost=left.cost + match.cost)
         for lot in posted.booking.opened:
-            left = held.pop(lot.id, lot)
-            if left.quantity != lot.quantity:
+            left = own.pop(lot.id, lot._replace(quantity=ZERO, cost=ZERO))
+            if (left.quantity, left.cost) != (lot.quantity, lot.cost):
                 raise BooksRefused(f"lot {lot.id}: {left.quantity} left of {lot.quantity}, expected all: the history has a gap")
-    return held
+    return before
 
 
 def _next_kind(kind: str) -> str:

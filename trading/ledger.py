@@ -139,7 +139,8 @@ def book_fill(lots: Lots, fill: Fill, book: str, plan: str, fee_lots: Lots | Non
     matches: list[Match] = []
     realised = uncovered = ZERO
     if fill.side is Side.BUY:
-        lot, matches = lots.open(Lot(_lot_id(fill, kind), quantity, notional, fill.traded_at))
+        rebate = -fill.fee if fill.fee < 0 and fill.fee_asset == pair.base else ZERO  # coin for nothing: it joins what was bought
+        lot, matches = lots.open(Lot(_lot_id(fill, kind), quantity + rebate, notional, fill.traded_at))
         opened.append(lot)
         lines = {pair.venue_quote: -notional, pair.venue_base: quantity, pair.trading_base: -quantity,
                  pair.trading_quote: notional}  # fmt: skip
@@ -164,9 +165,9 @@ def book_fill(lots: Lots, fill: Fill, book: str, plan: str, fee_lots: Lots | Non
     return Booking(transaction, tuple(opened), tuple(matches), realised, uncovered)
 
 
-def _lot_id(fill: Fill, kind: str, part: str = "") -> UUID:
-    parts = ("lot", fill.entry_id) if kind == "fill" else ("lot", fill.entry_id, kind)
-    return derived_id(*parts, part) if part else derived_id(*parts)
+def _lot_id(fill: Fill, kind: str) -> UUID:
+    """A fill opens one lot at most: what it bought, or the coin that a sale was rebated."""
+    return derived_id("lot", fill.entry_id) if kind == "fill" else derived_id("lot", fill.entry_id, kind)
 
 
 class _Fee(NamedTuple):
@@ -189,9 +190,10 @@ def _book_fee(fee: _Fee, lines: dict[Account, Decimal], opened: list[Lot], match
         return ZERO
     lines[pair.venue_base] -= amount
     if amount < 0:  # coin that cost nothing
-        lot, given_up = fee.lots.open(Lot(_lot_id(fee.fill, fee.kind, "rebate"), -amount, ZERO, fee.fill.traded_at))
-        opened.append(lot)
-        matches += given_up
+        if fee.fill.side is Side.SELL:
+            lot, given_up = fee.lots.open(Lot(_lot_id(fee.fill, fee.kind), -amount, ZERO, fee.fill.traded_at))
+            opened.append(lot)
+            matches += given_up
         lines[pair.trading_base] += amount
         return ZERO
     covered = min(amount, fee.lots.quantity)

@@ -7,6 +7,7 @@ plus cost left is cost in, to the last unit.
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -98,19 +99,30 @@ class Lots:
             self.cost -= cost
         return matches
 
+    def become(self, other: Lots) -> None:
+        """Takes over what the other holds, which must be of the same method."""
+        self.lots, self.quantity, self.cost = other.lots, other.quantity, other.cost
+
     # The order of giving up lives in these four; `lots[0]` is always next.
 
     def _arranged(self, lots: Iterable[Lot]) -> Sequence[Lot]:
         return deque(lots)
 
     def _put(self, lot: Lot) -> None:
-        self.lots.append(lot)  # type: ignore[attr-defined]  # a deque
+        if self.lots and lot.acquired_at <= self.lots[-1].acquired_at:  # a late fill: its age counts, not its arrival
+            insort(self.lots, lot, key=_age)  # type: ignore[call-overload]  # a deque
+        else:
+            self.lots.append(lot)  # type: ignore[attr-defined]
 
     def _drop_first(self) -> None:
         self.lots.popleft()  # type: ignore[attr-defined]
 
     def _change_first(self, lot: Lot) -> None:
         self.lots[0] = lot  # type: ignore[index]
+
+
+def _age(lot: Lot) -> tuple[datetime, UUID]:
+    return lot.acquired_at, lot.id
 
 
 class _Dearest(Lot):
@@ -152,12 +164,10 @@ class Pool(Lots):
     method = LotMethod.AVERAGE
 
     def open(self, lot: Lot) -> tuple[Lot, list[Match]]:
-        since = self.lots[0].acquired_at if self.lots else lot.acquired_at
-        given_up = self.take(self.quantity, ZERO) if self.quantity else []
-        if given_up:
-            pooled = given_up[0]  # the one lot that there is
-            lot = lot._replace(quantity=lot.quantity + pooled.quantity, cost=lot.cost + pooled.cost, acquired_at=since)
-        opened, _ = super().open(lot)
+        quantity, cost = lot.quantity + self.quantity, lot.cost + self.cost
+        since = min([lot.acquired_at, *(pooled.acquired_at for pooled in self.lots)])
+        given_up = self.take(self.quantity, ZERO)
+        opened, _ = super().open(lot._replace(quantity=quantity, cost=cost, acquired_at=since))
         return opened, given_up
 
 

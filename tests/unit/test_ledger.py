@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -21,7 +21,7 @@ def fill(side: str, quantity: str, price: str, fee: str = "0", fee_asset: str = 
     return Fill(
         entry_id=entry, trade_id=entry, exchange_order_id="x", client_order_id=None, product="BTC-USD", side=Side(side),
         quantity=Decimal(quantity), price=Decimal(price), fee=Decimal(fee), fee_asset=fee_asset, liquidity="taker",
-        traded_at=NOON,
+        traded_at=NOON + timedelta(seconds=int(entry[1:])),
     )  # fmt: skip
 
 

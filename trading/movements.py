@@ -20,6 +20,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
+from trading.errors import BooksRefused
 from trading.ledger import Account, Booking, Posting, Transaction
 from trading.lots import Lot, Lots, Match
 from trading.money import ZERO, derived_id, ledger_round
@@ -117,7 +118,7 @@ def _arrive(entry: _Entry, lots: Lots, price: Decimal | None) -> Booking:
     value = ledger_round(moved.amount * price)
     origin = "income" if moved.kind is MovementKind.INCOME else "deposit"
     lot, given_up = lots.open(
-        Lot(derived_id("lot", moved.entry_id), moved.amount, value, moved.happened_at, origin, origin == "income")
+        Lot(derived_id("lot", "movement", moved.entry_id), moved.amount, value, moved.happened_at, origin, origin == "income")
     )
     entry.trade(moved.asset, moved.amount, value)
     entry.move(_contra(moved), cash, -value)
@@ -146,11 +147,13 @@ def _quarantine(entry: _Entry, amount: Decimal) -> Booking:
 def _convert(entry: _Entry, lots: Lots) -> Booking:
     """Cash into coin is a purchase, coin into cash a sale; between two coins, suspense has both sides."""
     moved, cash = entry.movement, entry.at.cash_asset
-    to_asset, to_amount = moved.to_asset or cash, moved.to_amount or ZERO
+    to_asset, to_amount = moved.to_asset, moved.to_amount
+    if to_asset is None or to_amount is None:
+        raise BooksRefused(f"movement {moved.entry_id}: found {moved.asset} converted into nothing, expected asset and amount")
     entry.move("venue", moved.asset, -moved.amount)
     entry.move("venue", to_asset, to_amount)
     if moved.asset == cash:
-        lot, given_up = lots.open(Lot(derived_id("lot", moved.entry_id), to_amount, moved.amount, moved.happened_at))
+        lot, given_up = lots.open(Lot(derived_id("lot", "movement", moved.entry_id), to_amount, moved.amount, moved.happened_at))
         entry.trade(to_asset, to_amount, moved.amount)
         return entry.booking((lot,), given_up)
     if to_asset != cash:

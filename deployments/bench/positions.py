@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -59,6 +60,7 @@ def _fills(count: int, start: int = 0, order_id: UUID | None = None) -> list[Fil
                 traded_at=START)  # fmt: skip
     return [
         replace(fill, entry_id=f"e{number}", client_order_id=order_id, trade_id=f"t{number}", price=PRICE + number % 100,
+                traded_at=START + number * timedelta(milliseconds=1),
                 side=Side.SELL if number % 3 == 2 else Side.BUY, quantity=PART * 3 / 2 if number % 3 == 2 else PART)
         for number in range(start, start + count)
     ]  # fmt: skip

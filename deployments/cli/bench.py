@@ -8,7 +8,7 @@ import typer
 
 from deployments.cli.console import Json, print_json
 
-Name = Annotated[str, typer.Argument(help="cycle, validate, orders, positions or start.")]
+Name = Annotated[str, typer.Argument(help="cycle, validate, orders, positions, start or verify.")]
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 

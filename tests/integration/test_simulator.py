@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -265,6 +266,15 @@ def test_a_venue_that_is_killed_has_forgotten_nothing_that_it_answered(tmp_path:
         assert after["orders"] == before["orders"]
         with pytest.raises(requests.HTTPError, match="not found"):
             server.client().get_order(after["orders_by_client_id"]["hidden"])
+
+
+def test_ctrl_c_ends_a_venue_in_order(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        limit(server.client(), "a")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait() == 0
+    with running(tmp_path) as server:
+        assert len(server.oracle["orders"]) == 1
 
 
 def test_a_venue_that_dies_after_it_committed_has_the_order(tmp_path: Path) -> None:

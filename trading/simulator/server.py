@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -58,7 +59,8 @@ def serve(options: Options, wall: Callable[[], datetime], ready: Callable[[dict[
         sim=simulation, keys=load_keys(options.keys or options.home / "keys.json"),
         private=Budget(options.private_per_second), public=Budget(options.public_per_second),
     )  # fmt: skip
-    asyncio.run(_run(door, options, certificate, lambda host: ready(_ready_line(host, authority, made))))
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how it is stopped, and the server has ended in order by then
+        asyncio.run(_run(door, options, certificate, lambda host: ready(_ready_line(host, authority, made))))
 
 
 def _ready_line(host: str, authority: Path, made: dict[str, Path]) -> dict[str, Any]:

@@ -59,6 +59,50 @@ def test_a_home_keeps_its_balances_clock_and_prices_over_a_restart(tmp_path: Pat
     again.log.close()
 
 
+def test_a_venue_on_the_wall_clock_that_is_opened_days_later_has_lived_at_the_old_times(tmp_path: Path) -> None:
+    wall = [NOON]
+
+    def opened() -> Simulation:
+        return Simulation(tmp_path, Opening(prices="still"), lambda: wall[0])
+
+    sim = opened()
+    sim.do("clock", {"advance": 60})
+    terms = {"limit_limit_gtd": {"base_size": "0.1", "limit_price": "50000", "end_time": "2026-11-24T12:30:00Z"}}
+    body = {"client_order_id": "a", "product_id": "BTC-USD", "side": "BUY", "order_configuration": terms}
+    sim.do("create", {"body": body, "portfolio": MAIN_PORTFOLIO})
+    sim.do("clock", {"at": "2026-11-24T12:10:00Z"})
+    sim.do("clock", {"run": True})
+    sim.log.close()
+    wall[0] += timedelta(days=3)
+    again = opened()
+    (order,) = again.venue.orders.values()
+    assert (order.status, order.created) == ("OPEN", NOON + timedelta(minutes=1))
+    assert again.now() == NOON + timedelta(days=3, minutes=10)
+    assert order.status == "EXPIRED"
+    again.log.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "payload"),
+    [
+        ("deposit", {"amount": "1"}), ("deposit", {"currency": "USD", "amount": "-1000000"}), ("price", {}),
+        ("deposit", {"currency": "USD", "amount": "1", "portfolio": "nobody"}), ("clock", {"at": 5}), ("nonsense", {}),
+        ("price", {"product_id": "BTC-USD", "price": "0"}), ("settings", {"maker_fee": "much"}),
+    ],
+)  # fmt: skip
+def test_a_command_that_makes_no_sense_neither_acts_nor_spoils_the_home(
+    tmp_path: Path, command: str, payload: dict[str, object]
+) -> None:
+    sim = open_(tmp_path)
+    before = sim.venue.balances(MAIN_PORTFOLIO)
+    with pytest.raises(ConfigurationError):
+        sim.do(command, payload)
+    sim.log.close()
+    again = open_(tmp_path)
+    assert again.venue.balances(MAIN_PORTFOLIO) == before
+    again.log.close()
+
+
 def test_time_does_not_go_back() -> None:
     wall = [NOON]
     clock = Clock(lambda: wall[0])
@@ -66,15 +110,15 @@ def test_time_does_not_go_back() -> None:
     wall[0] -= timedelta(minutes=1)
     assert clock.now() == NOON
     with pytest.raises(ConfigurationError, match="time does not go back"):
-        clock.set({"at": "2026-11-24T11:00:00Z"})
+        clock.set({"at": "2026-11-24T11:00:00Z"}, NOON)
     with pytest.raises(ConfigurationError, match="time does not go back"):
-        clock.set({"advance": -1})
+        clock.set({"advance": -1}, NOON)
 
 
 def test_a_clock_that_stood_runs_on_from_where_it_stood() -> None:
     wall = [NOON]
     clock = Clock(lambda: wall[0], stands_at=NOON - timedelta(days=100))
-    clock.set({"run": True, "wall": NOON.isoformat()})
+    clock.set({"run": True, "wall": NOON.isoformat()}, clock.now())
     wall[0] += timedelta(seconds=5)
     assert clock.now() == NOON - timedelta(days=100) + timedelta(seconds=5)
     assert clock.signing() == wall[0], "signatures go by the wall clock"

@@ -54,12 +54,14 @@ class Clock:
         """The time that signatures are checked at: the wall clock's, however the venue's own clock was set."""
         return self.wall() + self.skew
 
-    def set(self, payload: Mapping[str, Any]) -> None:
-        """`at` (stand there), `advance` (seconds), `run` (follow the wall clock from here on), `skew` (seconds)."""
+    def set(self, payload: Mapping[str, Any], now: datetime) -> None:
+        """`at` (stand there), `advance` (seconds), `run` (follow the wall clock from here on), `skew` (seconds).
+
+        `now` is the venue's time of the command: on a replay that of long ago.
+        """
         unknown = set(payload) - {"at", "advance", "run", "skew", "wall"}
         if unknown:
             raise ConfigurationError(f"clock: found {', '.join(sorted(unknown))}, expected at, advance, run or skew")
-        now = self.now()
         if "at" in payload:
             at = read_time(payload["at"])
             if at < now:
@@ -128,10 +130,13 @@ class Simulation:
     def _carry_out(self, at: datetime, name: str, payload: Mapping[str, Any]) -> Reply:
         self.clock.latest = at if self.clock.latest is None else max(self.clock.latest, at)
         self.venue.advance(at)
-        if name == "clock":
-            self.clock.set(payload)
-            return {"now": self.now().isoformat()}
-        return self.venue.apply(name, payload)
+        try:
+            if name == "clock":
+                self.clock.set(payload, at)
+                return {}
+            return self.venue.apply(name, payload)
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise ConfigurationError(f"{name}: {type(error).__name__} {error} in {dict(payload)!r}") from error
 
 
 def _genesis(opening: Opening, wall: datetime) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import Any
 
 from trading.errors import ConfigurationError
-from trading.money import ZERO, dec, derived_id, utc
+from trading.money import ZERO, dec, derived_id, floor_to, utc
 from trading.simulator.book import Side, other, within
 from trading.simulator.floor import Floor
 from trading.simulator.listing import Listing, listings
@@ -335,8 +335,11 @@ class Venue:
         if payload.get("price") is None:
             self.pinned.discard(product.book)
             return {}
+        price = floor_to(dec(payload["price"], "price"), product.price_increment)
+        if price <= 0:
+            raise ConfigurationError(f"price: found {payload['price']!r}, expected at least {product.price_increment}")
         self.pinned.add(product.book)
-        self.floor.quote(Point(int(self.now.timestamp()), product.book, dec(payload["price"], "price")), self.now)
+        self.floor.quote(Point(int(self.now.timestamp()), product.book, price), self.now)
         return {}
 
     def _product(self, payload: Payload) -> Reply:
@@ -349,8 +352,11 @@ class Venue:
 
     def _deposit(self, payload: Payload) -> Reply:
         """From outside, or with a negative amount back to it."""
-        portfolio = payload.get("portfolio", MAIN_PORTFOLIO)
-        self.floor.wallet.move(payload["currency"], dec(payload["amount"], "amount"), OUTSIDE, portfolio)
+        portfolio, currency = payload.get("portfolio", MAIN_PORTFOLIO), str(payload["currency"])
+        amount = dec(payload["amount"], "amount")
+        if portfolio not in self.portfolios or -amount > self.floor.wallet.available(portfolio, currency):
+            raise ConfigurationError(f"deposit: {amount} {currency} to {portfolio!r}: it does not exist or has not that much")
+        self.floor.wallet.move(currency, amount, OUTSIDE, portfolio)
         return {}
 
     def _portfolio(self, payload: Payload) -> Reply:

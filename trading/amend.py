@@ -38,17 +38,18 @@ def pairs(fill: Fill) -> frozenset[str]:
     return own if fill.fee_asset in (base, quote) else own | {f"{fill.fee_asset}-{quote}"}
 
 
-def affected(history: Iterable[Posted]) -> list[Posted]:
-    """Those of a plan's bookings that the first one has an effect on, through lots: all that must be posted anew with it.
+def affected(fills: Iterable[Fill], corrected: Fill | None = None) -> list[Fill]:
+    """Those of a plan's fills that the first one (or what takes its place) has an effect on, through lots: all that must be
+    posted anew with it.
 
     Where fees are paid in BNB, a purchase of BNB has an effect on every later fill that such a fee was charged for.
     """
-    touched: frozenset[str] = frozenset()
-    found: list[Posted] = []
-    for posted in history:
-        if not found or touched & pairs(posted.fill):
-            touched |= pairs(posted.fill)
-            found.append(posted)
+    touched = frozenset() if corrected is None else pairs(corrected)
+    found: list[Fill] = []
+    for fill in fills:
+        if not found or touched & pairs(fill):
+            touched |= pairs(fill)
+            found.append(fill)
     return found
 
 
@@ -72,7 +73,7 @@ def rebook(
 ) -> list[Booking]:  # fmt: skip
     """Takes the first of `history` back, or puts `corrected` in its place, and posts the rest anew.
 
-    `history` is every standing booking that is `affected`, from that fill on, oldest first; `lots` are what is held of its
+    `history` is every standing booking of `affected` fills, from that fill on, oldest first; `lots` are what is held of its
     product after it, `others` by product what is held of the other `pairs` in it. All are moved along. Returns the bookings to
     write, in order; one whose `uncovered` is not zero is a break, as with any other. Raises BooksRefused when there is a gap.
     """

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from trading import outside
-from trading.amend import rebook
+from trading.amend import pairs, rebook
 from trading.breaks import Difference, react, write_down
 from trading.desk import Desk
 from trading.exchange.port import RESOLUTIONS, ExchangeOrder, Status
@@ -77,10 +77,11 @@ class Absorber:
         Returns exchange order id -> those of the reported fills that are not in the books yet, in their order.
         """
         unique = {fill.entry_id: fill for fill in reported}
-        pairs = {(order.intent.owner.plan, order.intent.request.product) for order in orders}
-        pairs |= {(plan, paid) for plan, product in pairs for paid in _fee_pairs(product, unique.values())}
+        keys = {(order.intent.owner.plan, order.intent.request.product) for order in orders}
+        keys |= {(plan, pair) for plan, product in keys for fill in unique.values() if fill.product == product
+                 for pair in pairs(fill)}  # fmt: skip
         ids = [order.id for order in orders]
-        self._lots, self._holds, known = self.desk.books.settling(self.desk.book, self.desk.lot_method, pairs, ids, list(unique))
+        self._lots, self._holds, known = self.desk.books.settling(self.desk.book, self.desk.lot_method, keys, ids, list(unique))
         return by_order(fill for entry, fill in unique.items() if entry not in known)
 
     def absorb(
@@ -116,12 +117,17 @@ class Absorber:
     def replace(self, order: Order, original: Fill, fill: Fill) -> None:
         """Takes a fill back, or puts the corrected one in its place; later fills are posted anew on the lots that result."""
         owner, product = order.intent.owner, fill.product
-        lots = self._lots[owner.plan, product]
-        history = self.desk.books.bookings_since(owner.book, owner.plan, product, original.entry_id)
         corrected = fill if fill.kind is FillKind.CORRECTION else None
+        history = self.desk.books.bookings_since(owner.book, owner.plan, original.entry_id, corrected)
+        fills = {one.entry_id: one for one in (*(posted.fill for posted in history), fill)}
+        keys = {(owner.plan, pair) for one in fills.values() for pair in pairs(one)}
+        lots, _, _ = self.desk.books.settling(owner.book, self.desk.lot_method, keys)
+        others = {pair: held for (_, pair), held in lots.items() if pair != product}
         self.change.fill(fill, owner.book, adjusts=original.entry_id)
-        for booking in rebook(lots, history, owner.book, owner.plan, corrected):
-            self.change.booking(booking, owner.book, owner.plan, product)
+        for booking in rebook(lots[owner.plan, product], history, owner.book, owner.plan, corrected, others):
+            caused_by = fills.get(booking.transaction.source_id, fill)
+            self.change.booking(booking, owner.book, owner.plan, caused_by.product)
+            self._tell_uncovered(caused_by, booking.uncovered)
         filled = order.filled - original.quantity + (corrected.quantity if corrected else ZERO)
         self.change.event(order.id, order.seq + 1, (order.state, "adjust", order.state), evidence=fill.entry_id, filled=filled)
         self.settled.fills.append(fill)
@@ -134,11 +140,7 @@ class Absorber:
         booking = book_fill(self._lots[owner.plan, fill.product], fill, owner.book, owner.plan, paid_from)
         self.change.fill(fill, owner.book)
         self.change.booking(booking, owner.book, owner.plan, fill.product)
-        if booking.uncovered:
-            base, quote = fill.product.split("-", 1)
-            for asset in (base, quote):  # both stand in suspense
-                self.found.append(Difference(kind="uncovered", subject=f"{fill.entry_id} {asset}", ours="lots of less",
-                                             theirs=f"{text(booking.uncovered)} {base} more", asset=asset))  # fmt: skip
+        self._tell_uncovered(fill, booking.uncovered)
         if fill.kind is FillKind.SYNTHETIC:
             self.differs("synthetic_fill", fill.entry_id, "no trade", describe(fill), fill.product)
         self.settled.fills.append(fill)
@@ -146,6 +148,12 @@ class Absorber:
             return fill.quantity
         quote = fill.product.split("-", 1)[1]
         return fill.notional + (fill.fee if fill.fee_asset == quote else ZERO)
+
+    def _tell_uncovered(self, fill: Fill, quantity: Decimal) -> None:
+        base, quote = fill.product.split("-", 1)
+        for asset in (base, quote) if quantity else ():  # both stand in suspense
+            self.found.append(Difference(kind="uncovered", subject=f"{fill.entry_id} {asset}", ours="lots of less",
+                                         theirs=f"{text(quantity)} {base} more", asset=asset))  # fmt: skip
 
     def _settle_hold(self, order: Order, state: State, used: Decimal) -> None:
         held = self._holds.get(order.id, ZERO)
@@ -415,12 +423,6 @@ def same_terms(order: Order, theirs: ExchangeOrder) -> bool:
 def _terms(found: ExchangeOrder) -> str:
     price = "at the market" if found.limit_price is None else f"at {text(found.limit_price)}"
     return f"{found.side} {text(found.quantity)} {found.product} {price}, {found.raw_status} ({found.exchange_order_id})"
-
-
-def _fee_pairs(product: str, fills: Iterable[Fill]) -> set[str]:
-    """The pairs whose lots pay fees in a third asset."""
-    base, quote = product.split("-", 1)
-    return {f"{fill.fee_asset}-{quote}" for fill in fills if fill.product == product and fill.fee_asset not in (base, quote)}
 
 
 def describe(fill: Fill) -> str:

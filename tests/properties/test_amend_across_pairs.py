@@ -76,7 +76,8 @@ class Books:
             assert min(self.left[match.lot]) >= 0, "a lot is never over-consumed"
 
     def take_back(self, place: int, corrected: Fill | None = None) -> None:
-        history = affected(self.posted[place:])
+        again = affected((posted.fill for posted in self.posted[place:]), corrected)
+        history = [posted for posted in self.posted[place:] if posted.fill in again]
         product = history[0].fill.product
         products = {posted.fill.entry_id: posted.fill.product for posted in history}
         others = {other: lots for other, lots in self.lots.items() if other != product}
@@ -114,7 +115,8 @@ def test_taking_a_fill_back_leaves_the_books_of_all_pairs_as_if_it_had_never_bee
 ) -> None:
     fills = fills_of(trades)
     place = data.draw(st.integers(0, len(fills) - 1))
-    corrected = replace(fills[place], entry_id="c", price=fills[place].price * 2) if corrects else None
+    wrong, fee_asset = fills[place], data.draw(fee_assets)
+    corrected = replace(wrong, entry_id="c", price=wrong.price * 2, fee_asset=fee_asset) if corrects else None
     books = books_of(fills, method)
     books.take_back(place, corrected)
     books.check()
@@ -211,7 +213,7 @@ def test_a_fee_in_a_third_asset_is_paid_from_its_lots_at_their_cost() -> None:
 
 def test_taking_back_the_coin_that_paid_a_fee_posts_that_fee_anew_and_leaves_other_pairs_alone() -> None:
     books = bnb_then_btc()
-    assert [posted.fill.product for posted in affected(books.posted)] == ["BNB-USD", "BTC-USD"]
+    assert [fill.product for fill in affected(posted.fill for posted in books.posted)] == ["BNB-USD", "BTC-USD"]
     books.take_back(0)
     books.check()
     assert books.accounts["fees", "BTC-USD", "USD"] == 0

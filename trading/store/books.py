@@ -11,7 +11,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from trading.amend import Posted
+from trading.amend import Posted, affected
 from trading.ledger import Account, Booking, Posting, Transaction
 from trading.lots import Lot, LotMethod, Lots, Match, lots_by
 from trading.money import ZERO, parse_stamp
@@ -136,23 +136,23 @@ class Books:
         found = self._one("select lot_method from keel.portfolio where book = %s", book)
         return None if found is None else LotMethod(found)
 
-    def bookings_since(self, book: str, plan: str, product: str, entry_id: str) -> list[Posted]:
-        """The standing bookings of the plan's fills of a product from that one on, in the order in which they were posted."""
+    def bookings_since(self, book: str, plan: str, entry_id: str, corrected: Fill | None = None) -> list[Posted]:
+        """The standing bookings of the plan's fill and of those later ones that it has an effect on (`affected`), in the order
+        in which they were posted.
+        """
         rows = self._rows(
             """select t.id as txn_id, t.kind as txn_kind, t.source_type, t.source_id, t.effective_at, f.*
                from keel.txn t join keel.fill f on f.book = %s and f.entry_id = t.source_id
-               where t.source_type = 'fill' and t.reverses is null and f.product = %s
+               where t.source_type = 'fill' and t.reverses is null
                  and not exists (select from keel.txn r where r.reverses = t.id)
                  and exists (select from keel.posting p join keel.account a on a.id = p.account_id
                              where p.txn_id = t.id and a.plan = %s)
                  and t.seq >= (select max(o.seq) from keel.txn o where (o.source_type, o.source_id) = ('fill', %s))
                order by t.seq""",
-            book,
-            product,
-            plan,
-            entry_id,
-        )
-        return [self._posted(row) for row in rows]
+            book, plan, entry_id,
+        )  # fmt: skip
+        again = {fill.entry_id for fill in affected((_fill(row) for row in rows), corrected)}
+        return [self._posted(row) for row in rows if row["source_id"] in again]
 
     def _posted(self, row: dict[str, Any]) -> Posted:
         key = row["txn_id"]
@@ -172,7 +172,8 @@ class Books:
             opened,
             tuple(Match(match["lot_id"], match["quantity"], match["cost"], match["proceeds"]) for match in matches),
         )
-        return Posted(booking, _fill(row), tuple(_lot(lot) for lot in taken))
+        paid_from = frozenset(lot["id"] for lot in taken if lot["product"] != row["product"])
+        return Posted(booking, _fill(row), tuple(_lot(lot) for lot in taken), paid_from)
 
     def venue_balances(self, book: str) -> dict[str, Decimal]:
         """Asset -> what the ledger says the venue holds for the portfolio, all plans together."""

@@ -10,8 +10,8 @@ from typing import Any
 from trading.money import ONE, ZERO, text
 from trading.simulator import shapes
 from trading.simulator.listing import Listing
+from trading.simulator.market_data import day_bar, market_trades
 from trading.simulator.orders import SimOrder, round16
-from trading.simulator.rest import day_bar, market_trades
 from trading.simulator.shapes import Body
 from trading.simulator.simulation import Simulation
 

@@ -17,8 +17,9 @@ from typing import Any
 
 from trading.errors import ConfigurationError
 from trading.money import ZERO, dec, derived_id, floor_to, utc
-from trading.simulator.book import Side, other, within
+from trading.simulator.book import Side, other
 from trading.simulator.floor import Floor
+from trading.simulator.judge import attached_refusal, edit_refusal, state_refusal, unfunded
 from trading.simulator.listing import Listing, listings
 from trading.simulator.orders import Settings, SimOrder
 from trading.simulator.tape import Point, Tape
@@ -26,8 +27,6 @@ from trading.simulator.terms import Refused, Terms, read_terms, refusal
 from trading.simulator.wallet import OUTSIDE
 
 MAIN_PORTFOLIO = "11111111-1111-5111-8111-111111111111"
-_MOST_OPEN = 500
-_ATTACHED_ALLOWED = {"trigger_bracket_gtc"}
 
 Payload = Mapping[str, Any]
 Reply = dict[str, Any]
@@ -169,9 +168,9 @@ class Venue:
         order = self._order(body, payload, side, terms)
         return (
             refusal(terms, side, product, self.now, self.floor.last[product.book])
-            or self._state_refusal(order, product)
-            or self._unfunded(order, product)
-            or _attached_refusal(order)
+            or state_refusal(self.floor, order, product)
+            or unfunded(self.floor, order, product)
+            or attached_refusal(order)
             or order
         )
 
@@ -185,35 +184,6 @@ class Venue:
             created=self.now, updated=self.now, visible_at=self.now + timedelta(seconds=float(hidden)), attached=attached,
             attached_order_id=str(derived_id("sim attached", order_id)) if attached else "",
         )  # fmt: skip
-
-    def _state_refusal(self, order: SimOrder, product: Listing) -> Refused | None:
-        """What the state of the market forbids."""
-        book, terms = self.floor.books[product.book], order.terms
-        best = book.best(other(order.side))
-        if terms.type == "BRACKET" and not self.settings.brackets:
-            return Refused("BRACKET_ORDER_NOT_SUPPORTED")
-        if product.auction_mode and not (terms.type == "LIMIT" and terms.rests):
-            return Refused("PREVIEW_NOT_ALLOWED_BY_MARKET_STATE", f"{product.id} is in an auction")
-        if terms.type == "MARKET" and best is None:
-            return Refused("INVALID_NO_LIQUIDITY", f"{product.id} has no {other(order.side)} side")
-        takes = terms.type == "LIMIT" and best is not None and within(order.side, best, terms.limit_price)
-        if terms.post_only and takes:
-            return Refused("INVALID_LIMIT_PRICE_POST_ONLY", "a post-only order would take")
-        if sum(live.product == order.product for live in self.floor.live.values()) >= _MOST_OPEN:
-            return Refused("COMMANDER_REJECTED_NEW_ORDER", f"{_MOST_OPEN} orders of {order.product} are open")
-        return None
-
-    def _unfunded(self, order: SimOrder, product: Listing) -> Refused | None:
-        asset = product.quote if order.side == "BUY" else product.base
-        if order.terms.type == "MARKET" and order.side == "BUY":
-            needed = order.terms.quote_size or self.floor.cost(order)
-        elif order.terms.type == "MARKET":
-            needed = order.left
-        else:
-            needed = self.floor.needed_hold(order)[1]
-        if needed > self.floor.wallet.available(order.portfolio, asset):
-            return Refused("INSUFFICIENT_FUND", "Insufficient balance in source account")
-        return None
 
     def _accept(self, order: SimOrder) -> None:
         self.orders[order.order_id] = self.floor.live[order.order_id] = order
@@ -273,7 +243,7 @@ class Venue:
         if order is None or order.portfolio != payload["portfolio"]:
             return self._edited("ORDER_NOT_FOUND")
         price, size = dec(body.get("price") or "0", "price"), dec(body.get("size") or "0", "size")
-        reason = self.edit_refusal(order, price, size)
+        reason = edit_refusal(self.floor, order, price, size)
         if reason:
             return self._edited(reason)
         self._replace(order, price, size)
@@ -286,29 +256,6 @@ class Venue:
         }
         errors: object = named if self.settings.edit_errors == "object" else [named] if reason else []
         return {"success": not reason, "errors": errors}
-
-    def edit_refusal(self, order: SimOrder, price: Decimal, size: Decimal) -> str:  # noqa: PLR0911  # a table of reasons
-        """Why the venue would not edit the order so; an omitted size is read as 0. Empty when it would."""
-        product, terms = self.products[order.product], order.terms
-        if terms.key != "limit_limit_gtc":
-            return "ONLY_LIMIT_ORDER_EDITS_SUPPORTED"
-        if order.status != "OPEN":
-            return "CANNOT_EDIT_ORDER_PENDING_CANCEL" if order.status == "CANCEL_QUEUED" else "ONLY_OPEN_ORDERS_CAN_BE_EDITED"
-        if price <= 0 or price % product.price_increment:
-            return "INVALID_EDITED_PRICE"
-        if size <= 0 or size % product.base_increment:
-            return "INVALID_EDITED_SIZE"
-        if size <= order.filled_size:
-            return "CANNOT_EDIT_TO_BELOW_FILLED_SIZE"
-        if (price, size) == (terms.limit_price, terms.base_size):
-            return "EDIT_REQUEST_EQUAL_TO_ORIGINAL_REQUEST"
-        best = self.floor.books[product.book].best(other(order.side))
-        if terms.post_only and best is not None and within(order.side, best, price):
-            return "COMMANDER_REJECTED_EDIT_ORDER"
-        asset, held = self.floor.needed_hold(order)
-        per_unit = price * (1 + self.settings.dearest_fee) if order.side == "BUY" else Decimal(1)
-        more = (size - order.filled_size - order.decremented) * per_unit - held
-        return "COMMANDER_REJECTED_EDIT_ORDER" if more > self.floor.wallet.available(order.portfolio, asset) else ""
 
     def _replace(self, order: SimOrder, price: Decimal, size: Decimal) -> None:
         """New terms at the end of the queue; the history keeps the last five."""
@@ -399,12 +346,6 @@ def _portfolio(name: str, uuid: str, type_: str) -> dict[str, Any]:
 
 def _digest(payload: Payload) -> str:
     return str(payload.get("sha256") or sha256(repr(payload["body"]).encode()).hexdigest())
-
-
-def _attached_refusal(order: SimOrder) -> Refused | None:
-    if order.attached and not set(order.attached) <= _ATTACHED_ALLOWED:
-        return Refused("UNSUPPORTED_ORDER_CONFIGURATION", "only trigger_bracket_gtc can be attached")
-    return None
 
 
 def _success(order_id: str, body: Payload, attached_order_id: str = "") -> Reply:

@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from trading.errors import ConfigurationError
+from trading.simulator.calls import Call, HttpError, Route
 from trading.simulator.faults import HTML, Fault, Faults
 from trading.simulator.keys import Key, verified
-from trading.simulator.rest import Call, HttpError, Route
 from trading.simulator.simulation import Simulation
 
 Answer = Callable[[Request], Awaitable[Response]]

@@ -296,6 +296,7 @@ class Floor:
         """The holds as the live orders say: what the wallet's holds must equal."""
         sums: dict[Key, Decimal] = {}
         for order in self.live.values():
-            key = (order.portfolio, self.needed_hold(order)[0])
+            listing = self.products[order.product]
+            key = (order.portfolio, listing.base if order.side == "SELL" else listing.quote)
             sums[key] = sums.get(key, ZERO) + order.hold
         return sums

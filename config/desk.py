@@ -11,7 +11,7 @@ from decimal import Decimal
 from config.clock import wall_clock
 from config.market import choose_market, coinbase_answers, open_market
 from config.plans import load_plan
-from config.postgres import ledger_url
+from config.postgres import ledger_url, person_url
 from config.settings import Settings, load, private_folder
 from config.snapshots import ready
 from trading.desk import Desk
@@ -23,9 +23,10 @@ from trading.plan import Plan
 from trading.quality import QualityGate
 from trading.store.books import Books
 from trading.store.candles import CandleStore
-from trading.store.database import connect
+from trading.store.database import Sessions, connect
 from trading.store.journal import Author, Journal
 from trading.store.paper import PaperBooks
+from trading.store.roles import Role
 from trading.strategies import create
 
 DEMO_PORTFOLIO = "demo"
@@ -53,9 +54,11 @@ def open_desk(
     capital: Decimal | None = None,
     author: Callable[[], Author] = default_author,
     settings: Settings | None = None,
+    by_person: bool = False,
 ) -> Iterator[Desk]:
     """The opened desk of a plan; everything is closed at the end, and with the connection its locks are gone.
 
+    `by_person`: over the login that may also do what needs a person (resume, resolve, announce, order by hand).
     Raises ConfigurationError (plan, settings, a portfolio that belongs to another source), LedgerUnavailable.
     """
     settings = settings or load()
@@ -67,7 +70,7 @@ def open_desk(
     opened = for_source(opened, source_name, is_set=settings.market is not None)
     if capital is not None:
         opened = opened.model_copy(update={"capital": capital})
-    url = ledger_url(settings)
+    url = person_url(settings) if by_person else ledger_url(settings)
     ready(url, settings)
     with assembled(opened, mode=mode, source=open_source(source_name, settings, opened), url=url, author=author) as desk:
         if settings.paper_fault:
@@ -87,10 +90,10 @@ def assembled(
 
     Raises ConfigurationError when the portfolio belongs to another source.
     """
-    with connect(url) as connection, connect(url, "keel paper exchange") as venue:
-        books = Books(connection)
+    with Sessions(url) as sessions, connect(url, "keel paper exchange", Role.VENUE) as venue:
+        books = Books(sessions[Role.DECIDE])
         check_source(books, f"{mode}:{plan.portfolio}", source)
-        yield _desk(plan, mode, source, Journal(connection, author), books, PaperBooks(venue))
+        yield _desk(plan, mode, source, Journal(sessions, author), books, PaperBooks(venue))
 
 
 def chosen_market(settings: Settings) -> str:

@@ -21,13 +21,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import psycopg
 
 from config.settings import Settings, private_folder, write_private
 from trading.errors import ConfigurationError, LedgerUnavailable
+from trading.store.roles import Role
 
 DATABASE = "keel"
 _OWNER = "keel"
@@ -41,14 +42,56 @@ _LOG_BYTES_MAX = 10_000_000
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "HOME")  # nothing else is the server's business: PG*, keys, passwords
 
 
+class Login(NamedTuple):
+    """A login of the embedded server. NOINHERIT: it may do nothing but in one of its roles."""
+
+    name: str
+    roles: tuple[Role, ...]
+
+
+APP = Login("keel_app", (Role.DECIDE, Role.EXECUTE, Role.RECONCILE, Role.REPORT, Role.VENUE))
+PERSON = Login("keel_person", (*APP.roles, Role.HUMAN))
+
+
 def ledger_url(settings: Settings) -> str:
-    """SQLAlchemy URL of the ledger. Starts the embedded Postgres when no `DATABASE_URL` is set and it is down."""
+    """SQLAlchemy URL of the ledger, as flows and worker use it: its login has no rights but those of the roles it acts in.
+
+    Starts the embedded Postgres when no `DATABASE_URL` is set and it is down, and brings it to this version's schema.
+    """
     if settings.database_url:
-        return _with_driver(settings.database_url)
+        return _with_driver(settings.database_url, "DATABASE_URL")
+    return _embedded_url(settings, APP)
+
+
+def person_url(settings: Settings) -> str:
+    """As `ledger_url`, by a login that may also act as keel_human: for what needs a person."""
+    if settings.human_database_url:
+        return _with_driver(settings.human_database_url, "KEEL_HUMAN_DATABASE_URL")
+    if settings.database_url:
+        return _with_driver(settings.database_url, "DATABASE_URL")
+    return _embedded_url(settings, PERSON)
+
+
+def owner_url(settings: Settings) -> str:
+    """As `ledger_url`, at whatever revision it is, by the login that owns the database: for its schema, copies and restores."""
+    if settings.database_url:
+        return _with_driver(settings.database_url, "DATABASE_URL")
     server = embedded(settings)
     server.start()
     server.create_database(DATABASE)
     return server.url(DATABASE)
+
+
+def _embedded_url(settings: Settings, login: Login) -> str:
+    from config.snapshots import ready  # noqa: PLC0415 - it looks for the programs here
+
+    server = embedded(settings)
+    server.start()
+    if not server.is_ready(login):
+        ready(owner_url(settings), settings)
+        for each in (APP, PERSON):
+            server.ensure_login(each)
+    return server.url(DATABASE, login)
 
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
@@ -68,10 +111,10 @@ def _account(name: str) -> pwd.struct_passwd:
         raise ConfigurationError(f"environment KEEL_PG_USER: found {name!r}, expected an account of this machine") from None
 
 
-def _with_driver(url: str) -> str:
+def _with_driver(url: str, variable: str) -> str:
     scheme, _, rest = url.partition("://")
     if scheme not in ("postgres", "postgresql", "postgresql+psycopg") or not rest:
-        raise ConfigurationError(f"environment DATABASE_URL: found scheme {scheme!r}, expected postgresql://...")
+        raise ConfigurationError(f"environment {variable}: found scheme {scheme!r}, expected postgresql://...")
     return f"postgresql+psycopg://{rest}"
 
 
@@ -135,9 +178,45 @@ class EmbeddedPostgres:
         name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
         return Path("/tmp") / f"keel-{os.geteuid()}-{name}"  # noqa: S108 - made 0700 and checked in `_prepare`
 
-    def url(self, database: str) -> str:
-        password = quote((self.root / "password").read_text(), safe="")
-        return f"postgresql+psycopg://{_OWNER}:{password}@/{database}?host={quote(str(self.socket), safe='')}&port={_PORT}"
+    def url(self, database: str, login: Login | None = None) -> str:
+        """Of the cluster's owner, a superuser who makes databases, schema and logins; or of one of its logins."""
+        name = _OWNER if login is None else login.name
+        password = quote(self._password_file(login).read_text(), safe="")
+        return f"postgresql+psycopg://{name}:{password}@/{database}?host={quote(str(self.socket), safe='')}&port={_PORT}"
+
+    def _password_file(self, login: Login | None) -> Path:
+        return self.root / ("password" if login is None else f"{login.name}.password")
+
+    def is_ready(self, login: Login) -> bool:
+        """True if the login works, may act in its roles, and finds this version's schema."""
+        from trading.store.database import HEAD, connect  # noqa: PLC0415 - as above
+
+        if not self._password_file(login).exists():
+            return False
+        try:
+            with connect(self.url(DATABASE, login)) as connection:
+                asked = "select version_num = %s and (select bool_and(pg_has_role(name, 'member')) from unnest(%s::text[]) name)"
+                return connection.execute(f"{asked} from public.migration", (HEAD, list(login.roles))).fetchone() == (True,)
+        except (LedgerUnavailable, psycopg.Error):  # an earlier version's folder: the owner makes good what is missing
+            return False
+
+    def ensure_login(self, login: Login) -> None:
+        """Makes the login with a password of its own, or gives the one that is there its password and its roles again."""
+        from trading.store.database import connect  # noqa: PLC0415 - as above
+
+        with self._alone(), connect(self.url(DATABASE)) as connection, connection.transaction():
+            if not self._password_file(login).exists():
+                write_private(self._password_file(login), secrets.token_urlsafe(24))
+            name, password = psycopg.sql.Identifier(login.name), self._password_file(login).read_text()
+            known = connection.execute("select from pg_roles where rolname = %s", (login.name,)).fetchone()
+            verb = psycopg.sql.SQL("create" if known is None else "alter")
+            connection.execute(
+                psycopg.sql.SQL("{} role {} login noinherit nosuperuser nocreaterole nocreatedb password {}").format(
+                    verb, name, psycopg.sql.Literal(password)
+                )
+            )
+            for role in login.roles:
+                connection.execute(psycopg.sql.SQL("grant {} to {}").format(psycopg.sql.Identifier(role), name))
 
     def running(self) -> bool:
         """True if the server answers."""
@@ -219,7 +298,7 @@ class EmbeddedPostgres:
         return (
             f"listen_addresses = ''\nport = {_PORT}\nunix_socket_directories = '{quoted}'\nunix_socket_permissions = 0700\n"
             "timezone = 'UTC'\nlog_timezone = 'UTC'\nlog_line_prefix = '%m [%p] %a '\nlogging_collector = off\n"
-            "max_connections = 60\nshared_buffers = 128MB\n"
+            "max_connections = 100\nshared_buffers = 128MB\n"
         )
 
     def _owner_id(self) -> int:

@@ -26,6 +26,10 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         default=None, validation_alias="DATABASE_URL", description="DATABASE_URL: the ledger; unset: the embedded Postgres"
     )
+    human_database_url: str | None = Field(
+        default=None,
+        description="KEEL_HUMAN_DATABASE_URL: the ledger by a login that may act as keel_human; unset: as DATABASE_URL",
+    )
     postgres_bin: Path | None = Field(
         default=None, validation_alias="KEEL_PG_BIN", description="KEEL_PG_BIN: folder of Postgres binaries to use"
     )

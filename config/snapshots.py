@@ -21,7 +21,7 @@ from config.postgres import find_binaries
 from config.settings import Settings, private_folder
 from trading.errors import LedgerUnavailable
 from trading.risk import Level
-from trading.store.database import Connection, connect, downgrade, ensure_schema, revision, translated
+from trading.store.database import HEAD, Connection, Sessions, connect, downgrade, ensure_schema, make_roles, revision, translated
 from trading.store.halting import halt
 from trading.store.journal import Author, Journal
 
@@ -90,11 +90,14 @@ def restore(url: str, settings: Settings, file: Path, author: Callable[[], Autho
     draft, kept = f"{name}_restoring_{stamp}", f"{name}_before_restore_{stamp}"
     with connect(_at(ledger, "postgres")) as admin:
         _nobody_at(admin, name)
+        make_roles(admin)  # the copy may come from another server
         _execute(admin, "create database {}", draft)
         try:
             _run(settings, "pg_restore", "--exit-on-error", f"--dbname={draft}", str(file), url=ledger.set(database=draft))
             with connect(_at(ledger, draft)) as connection:
-                _hold(Journal(connection, author), file)
+                current = revision(connection) == HEAD  # an older schema knows no roles
+            with Sessions(_at(ledger, draft), in_roles=current) as sessions:
+                _hold(Journal(sessions, author), file)
         except Exception:
             _execute(admin, "drop database {} with (force)", draft)
             raise

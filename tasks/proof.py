@@ -13,7 +13,7 @@ from config.clock import wall_clock
 from config.settings import load
 from tasks.runtime import author
 from trading.risk import Level
-from trading.store.database import connect
+from trading.store.database import Sessions
 from trading.store.halting import halt
 from trading.store.journal import Journal
 from trading.store.verify import Check, Verification, verify
@@ -52,8 +52,8 @@ def halt_if_broken(ledger: Ledger, proof: Proof) -> None:
     """Opens the global breaker at `cancel`: a ledger that is not what it says decides nothing."""
     broken = [check for check in proof.found.checks if not check.ok]
     if broken:
-        with connect(ledger.url) as connection:
-            halt(Journal(connection, author), "global", Level.CANCEL, f"verify: {_names(broken)}", wall_clock())
+        with Sessions(ledger.url) as sessions:
+            halt(Journal(sessions, author), "global", Level.CANCEL, f"verify: {_names(broken)}", wall_clock())
 
 
 @task(name="publish proof", **_READ)

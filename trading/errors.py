@@ -4,6 +4,7 @@
     ├── ConfigurationError   nothing starts: a person corrects a setting, plan or file     (exit 2)
     ├── LedgerUnavailable    the database cannot be reached or started                     (exit 1)
     ├── BooksRefused         the ledger refused a change: it would break a rule            (exit 1, stop)
+    ├── NotAllowed           the database role may not do this                             (exit 1, stop)
     ├── Stale                what we acted on has changed under us: reload and try again
     ├── Fenced               a later run has taken over: stop at once, send nothing
     ├── AnchorFailed         the chain's head could not be signed and written down outside
@@ -41,6 +42,10 @@ class LedgerUnavailable(KeelError):
 
 class BooksRefused(KeelError):
     code = "books_refused"
+
+
+class NotAllowed(KeelError):
+    code = "not_allowed"
 
 
 class Stale(KeelError):

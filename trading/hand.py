@@ -192,7 +192,7 @@ def _store(desk: Desk, before: BreakerRow, after: BreakerRow) -> None:
         return
     change = Change()
     change.add("breakers", **breaker_change(after, before, actor=_actor(desk)))
-    desk.journal.record("breaker", change)
+    desk.journal.record("breaker.resume", change)
 
 
 def _plan_scopes(desk: Desk) -> list[str]:

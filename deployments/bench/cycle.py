@@ -36,8 +36,9 @@ from trading.plan import Limits, Plan
 from trading.quality import QualityGate
 from trading.store.books import Books
 from trading.store.candles import CandleStore
-from trading.store.database import Connection, connect, migrate
+from trading.store.database import Connection, Sessions, connect, migrate
 from trading.store.journal import Author, Journal
+from trading.store.roles import Role
 
 FIRST_SLOT = datetime(2026, 1, 5, tzinfo=UTC)
 TASKS = 9
@@ -76,10 +77,11 @@ def bench_plan(count: int) -> Plan:
 def bench_desk(url: str, client: venue.Client, count: int) -> Iterator[Desk]:
     plan = bench_plan(count)
     prices = venue.Prices(client, count, FIRST_SLOT)
-    with connect(url) as connection:
+    with Sessions(url) as sessions:
+        connection = sessions[Role.DECIDE]
         yield Desk(
             plan=plan, mode=Mode.PAPER, strategy=EveryOther(), source=prices, exchange=venue.Venue(client, prices),
-            journal=Journal(connection, lambda: Author("bench")), books=Books(connection),
+            journal=Journal(sessions, lambda: Author("bench")), books=Books(connection),
             candles=CandleStore(connection, prices.name), gate=QualityGate(), wall=lambda: datetime.now(UTC),
             monotonic=time.monotonic, pause=time.sleep,
             fund=lambda asset, amount, _: client.post("/deposit", f'{{"asset": "{asset}", "amount": "{amount}"}}'),

@@ -26,7 +26,7 @@ from trading.market import Quote
 from trading.orders import Request, Side, State, slot_name
 from trading.risk import Approved
 from trading.risk.validator import Evaluation
-from trading.store.database import connect, migrate
+from trading.store.database import Connection, connect, migrate
 
 NOT_JUDGED = cast("Evaluation", None)
 """What is measured begins where validation ends; execution looks at the request alone."""
@@ -39,9 +39,9 @@ def run(orders: int = 20, rounds: int = 25, batch: int = 100) -> dict[str, Any]:
         _trade(bare_desk, bare_times, 100)
         _trade(desk, times, 100)  # warm: statements prepared, accounts opened, caches filled
         bare_commits(connection, orders)
-        before = _commits(desk)
+        before = _commits(connection)
         _trade(desk, times, orders)
-        commits = (_commits(desk) - before) / orders
+        commits = (_commits(connection) - before) / orders
         ours, floors, batches, unruled_times = [], [], [], []
         for _ in range(rounds):
             ours.append(_trade(desk, times, orders))
@@ -103,10 +103,10 @@ def _execute(desk: Desk, at: datetime, requests: Sequence[Request], quotes: Mapp
         raise RuntimeError(f"the bench sent {len(requests)} orders and found {settled}, expected all of them filled")
 
 
-def _commits(desk: Desk) -> int:
+def _commits(connection: Connection) -> int:
     """Every commit of the ledger has one audit row, every commit of the paper exchange here one order."""
     query = "select (select seq from keel.audit_head) + count(*) from paper.orders"
-    return int(str(desk.books.connection.execute(query).fetchall()[0][0]))
+    return int(str(connection.execute(query).fetchall()[0][0]))
 
 
 def _check(desk: Desk) -> None:

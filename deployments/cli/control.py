@@ -65,7 +65,7 @@ def trip_breaker(
 
     if level not in LEVELS:
         raise typer.BadParameter(f"found {level!r}, expected one of {', '.join(LEVELS)}", param_hint="--level")
-    with desk_of(plan, mode) as desk:
+    with desk_of(plan, mode, by_person=True) as desk:
         row = trip(desk, scope_name, Level(level), said(reason))
     if as_json:
         print_json(row)
@@ -85,7 +85,7 @@ def resume_breaker(
     from trading.hand import resume
     from trading.risk import NotResumed
 
-    with desk_of(plan, mode) as desk:
+    with desk_of(plan, mode, by_person=True) as desk:
         found = resume(desk, scopes, said(reason))
     if as_json:
         print_json([row._asdict() if isinstance(row, NotResumed) else row for row in found])
@@ -147,7 +147,7 @@ def resolve_break(
     row = _one_break(name)
     if row["resolved_at"] is not None:
         raise fail("resolved", f"break {row['id']} was resolved by {row['resolved_by']}: {row['resolution']}")
-    with desk_of(plan, mode) as desk:
+    with desk_of(plan, mode, by_person=True) as desk:
         resolve(desk, UUID(row["id"]), said(reason), adopt=adopt)
     show_break(row["id"], as_json)
 
@@ -164,7 +164,7 @@ def announce(
     """Say beforehand that money or coin will move at the exchange: what nobody announced opens the breaker."""
     from trading.resolution import announce as announced
 
-    with desk_of(plan, mode) as desk:
+    with desk_of(plan, mode, by_person=True) as desk:
         id_ = announced(desk, kind.value, asset.upper(), amount_of(amount), said(reason))
     if as_json:
         print_json({"id": id_, "kind": kind.value, "asset": asset.upper(), "amount": amount})
@@ -181,7 +181,7 @@ def allot(
     """Give a plan cash that was deposited, or take it back before a withdrawal."""
     from trading.resolution import allot as allotted
 
-    with desk_of(plan, mode) as desk:
+    with desk_of(plan, mode, by_person=True) as desk:
         allotted(desk, amount_of(amount))
     if as_json:
         print_json({"plan": plan, "amount": amount})

@@ -78,9 +78,9 @@ def restore(file: Annotated[Path, typer.Argument(help="A file of KEEL_HOME/snaps
 
 def _ledger() -> tuple[str, Settings]:
     """The ledger's URL at whatever revision it is, and the settings."""
-    from config.postgres import ledger_url
+    from config.postgres import owner_url
     from config.settings import load, private_folder
 
     settings = load()
     private_folder(settings.home)
-    return ledger_url(settings), settings
+    return owner_url(settings), settings

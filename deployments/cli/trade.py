@@ -76,7 +76,7 @@ def order(
 
     request = requested(side, product, quantity, limit, stop, tif, expires, post_only=post_only)
     check_reference(reference)
-    with desk_of(plan, mode) as desk:
+    with desk_of(plan, mode, by_person=True) as desk:
         placed = place(desk, request, reference)
     _show_placed(placed, as_json=as_json)
 
@@ -104,7 +104,7 @@ def cancel(
 
     with reports() as ledger:
         found = ledger.order(order)
-    with desk_of(found.plan, found.mode) as desk:
+    with desk_of(found.plan, found.mode, by_person=True) as desk:
         cancel_order(desk, found.client_order_id, reason)
     row = _stored(found.client_order_id)
     if as_json:
@@ -135,15 +135,18 @@ def _line(row: dict[str, Any]) -> str:
 
 
 @contextmanager
-def desk_of(plan: str, mode: str, capital: Decimal | None = None) -> Iterator[Desk]:
-    """The opened desk; what was done at it is anchored. A mode that does not exist is a usage error."""
+def desk_of(plan: str, mode: str, capital: Decimal | None = None, *, by_person: bool = False) -> Iterator[Desk]:
+    """The opened desk, `by_person` for what needs one; what was done at it is anchored.
+
+    A mode that does not exist is a usage error.
+    """
     from config.anchors import anchor_after
     from config.desk import open_desk
     from trading.orders import Mode as Modes
 
     if mode not in MODES:
         raise typer.BadParameter(f"found {mode!r}, expected one of {', '.join(MODES)}", param_hint="--mode")
-    with open_desk(plan, mode=Modes(mode), capital=capital) as desk:
+    with open_desk(plan, mode=Modes(mode), capital=capital, by_person=by_person) as desk:
         yield desk
         anchor_after(desk)
 

@@ -50,12 +50,12 @@ def anchor(as_json: Json = False) -> None:
     from config.anchors import anchor_file, write_anchor
     from config.desk import default_author
     from config.settings import load
-    from trading.store.database import connect
+    from trading.store.database import Sessions
     from trading.store.journal import Journal
 
     settings = load()
-    with connect(ledger()) as connection:
-        made = write_anchor(Journal(connection, default_author), settings)
+    with Sessions(ledger()) as sessions:
+        made = write_anchor(Journal(sessions, default_author), settings)
     if as_json:
         print_json({"seq": made.seq, "hash": made.hash, "at": made.at, "key_id": made.key_id})
     else:

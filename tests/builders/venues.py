@@ -24,8 +24,9 @@ from trading.orders import Fill, FillKind, Mode, Request, Side, order_terms
 from trading.quality import QualityGate
 from trading.store.books import Books
 from trading.store.candles import CandleStore
-from trading.store.database import connect
+from trading.store.database import Sessions
 from trading.store.journal import Author, Journal
+from trading.store.roles import Role
 from trading.strategies import create
 
 
@@ -97,8 +98,12 @@ class QuickExchange:
             return Rejected(self.refuses, "refused by the test")
         id_ = str(derived_id("venue", terms["client_order_id"]))
         fills_now = terms["type"] == "market"
-        if id_ in self.placed:  # seen before: answered with the first order, as a venue that replays does
+        if id_ in self.placed and self.duplicates is Duplicates.REPLAYS:
             return Accepted(id_)
+        if id_ in self.placed and self.duplicates is Duplicates.REFUSES:
+            raise OutcomeUnknown("this id was used before")
+        if id_ in self.placed:  # knows nothing of ids, and makes a second order
+            id_ = f"{id_} again"
         quantity = Decimal(terms["quantity"])
         self.placed[id_] = ExchangeOrder(
             exchange_order_id=id_, client_order_id=terms["client_order_id"], product=terms["product"],
@@ -208,10 +213,11 @@ def quick_desk(url: str, prices: Mapping[str, str] | None = None, **changes: Any
     made = plan(**changes)
     market = QuietMarket(prices or {"BTC-USD": "50000", "ETH-USD": "2000"})
     exchange = QuickExchange(market)
-    with connect(url) as connection:
+    with Sessions(url) as sessions:
+        connection = sessions[Role.DECIDE]
         yield Desk(
             plan=made, mode=Mode.PAPER, strategy=create(made.strategy), source=market, exchange=exchange,
-            journal=Journal(connection, lambda: Author("anna", "flow-1", "task-1")), books=Books(connection),
+            journal=Journal(sessions, lambda: Author("anna", "flow-1", "task-1")), books=Books(connection),
             candles=CandleStore(connection, market.name), gate=QualityGate(),
             wall=lambda: datetime.now(UTC), monotonic=lambda: 0.0, pause=lambda _: None, fund=exchange.fund,
         )  # fmt: skip

@@ -11,8 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from psycopg import sql
+from sqlalchemy import make_url
 
 from config.anchors import anchor_after, anchor_file, evidence, signing_key, write_anchor
+from config.postgres import EmbeddedPostgres
 from config.settings import Settings
 from tests.builders.plans import buy
 from tests.builders.venues import later, quick_desk
@@ -104,15 +107,20 @@ def test_anchors_show_a_history_that_was(anchored: tuple[str, Evidence], what: s
     assert not (found["audit_chain"] and found["anchors"])
 
 
-def test_an_old_copy_that_was_put_back_lacks_what_was_anchored_since(database_url: str, tmp_path: Path) -> None:
+def test_an_old_copy_that_was_put_back_lacks_what_was_anchored_since(
+    database_url: str, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
     file = AnchorFile(tmp_path / "anchors.jsonl")
     with quick_desk(database_url) as desk:
         run(desk)
-        with desk.journal.connection.transaction(force_rollback=True):  # the copy is the ledger before this
-            later(desk, hours=1)
-            run(desk)
-            anchor_head(desk.journal, file, KEY, NOW)
-    with connect(database_url) as connection, connection.transaction():
+    with connect(postgres.url("postgres")) as admin:
+        name = sql.Identifier(str(make_url(database_url).database))
+        admin.execute(sql.SQL("create database keel_old_copy template {}").format(name))
+    with quick_desk(database_url) as desk:
+        later(desk, hours=1)
+        run(desk)
+        anchor_head(desk.journal, file, KEY, NOW)
+    with connect(postgres.url("keel_old_copy")) as connection, connection.transaction():
         found = verdicts(connection, Evidence(file.read(), [KEY.public_key()]))
     assert found["audit_chain"]
     assert not found["anchors"]

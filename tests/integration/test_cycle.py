@@ -21,6 +21,7 @@ from trading.outside import PLAN
 from trading.reconcile import reconcile
 from trading.resolution import resolve
 from trading.risk.breaker import BreakerState
+from trading.store.database import connect
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_a_run_killed_after_the_venue_accepted_leaves_one_order_that_the_next_ru
 ) -> None:
     folder = tmp_path / "candles"
     run_until_killed(database_url, folder, lambda desk: setattr(desk.exchange, "after_commit", kill))
-    with replay_desk(database_url, folder) as desk:
+    with replay_desk(database_url, folder) as desk, connect(database_url) as owner:
         [left] = desk.books.live_orders(desk.book)
         assert left.state is State.SENDING
         resumed = cycles.run(desk)
@@ -150,7 +151,7 @@ def test_a_run_killed_after_the_venue_accepted_leaves_one_order_that_the_next_ru
         assert settled.state is State.FILLED
         assert resumed.claim is not None
         assert resumed.claim.outcome == "resumed"
-        count = desk.books.connection.execute("select count(*) from paper.orders").fetchone()
+        count = owner.execute("select count(*) from paper.orders").fetchone()
         ours = desk.books.connection.execute(
             "select count(*) from keel.order_head where exchange_order_id is not null"
         ).fetchone()
@@ -169,12 +170,13 @@ def test_a_run_killed_between_stage_and_send_is_taken_over_and_its_order_is_sent
         check_books(desk)
 
 
-def test_a_planted_difference_becomes_a_break_and_freezes_the_asset(desk: Desk) -> None:
+def test_a_planted_difference_becomes_a_break_and_freezes_the_asset(desk: Desk, database_url: str) -> None:
     trade_until(desk, Side.BUY)
     product = next(iter(desk.books.portfolio(desk.book, "default", "USD", desk.market_now()).positions))
     asset = product.split("-")[0]
     plant = "update paper.balance set available = available + %s where asset = %s"
-    desk.books.connection.execute(plant, (Decimal("0.5"), asset))
+    with connect(database_url) as owner:
+        owner.execute(plant, (Decimal("0.5"), asset))
     found = reconcile(desk)
     assert [(difference.kind, difference.subject) for difference in found.differences] == [("balance", asset)]
     assert asset in desk.books.portfolio(desk.book, "default", "USD", desk.market_now()).frozen
@@ -188,14 +190,15 @@ def test_a_planted_difference_becomes_a_break_and_freezes_the_asset(desk: Desk) 
     assert desk.books.suspense(desk.book, asset) == []
 
 
-def test_an_open_breaker_lets_no_entry_through_and_says_why(desk: Desk) -> None:
+def test_an_open_breaker_lets_no_entry_through_and_says_why(desk: Desk, database_url: str) -> None:
     trade_until(desk, Side.BUY)
     scope = f"strategy:{desk.book}:default"
     # Losses beyond the day's limit: the price falls by a third at once.
-    desk.books.connection.execute(
-        "insert into keel.equity select book, plan, at + interval '1 second', equity * 2, cash, unrealised, realised, fees "
-        "from keel.equity order by at desc limit 1"
-    )
+    with connect(database_url) as owner:
+        owner.execute(
+            "insert into keel.equity select book, plan, at + interval '1 second', equity * 2, cash, unrealised, realised, fees "
+            "from keel.equity order by at desc limit 1"
+        )
     cycle = cycles.run(desk)
     assert {violation.code for violation in cycle.violations} >= {"drawdown"}
     assert desk.books.breakers([scope])[0].state is BreakerState.OPEN

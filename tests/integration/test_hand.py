@@ -89,7 +89,7 @@ class DiesBeforeTheSend(Journal):
 
 
 def test_what_was_staged_and_never_sent_goes_out_at_the_second_call(desk: Desk) -> None:
-    alive, desk.journal = desk.journal, DiesBeforeTheSend(desk.journal.connection, desk.journal.author)
+    alive, desk.journal = desk.journal, DiesBeforeTheSend(desk.journal.sessions, desk.journal.author)
     with pytest.raises(KeyboardInterrupt):
         hand.place(desk, buy(), "A")
     desk.journal = alive

@@ -21,7 +21,7 @@ from trading.orders import Fill, Intent, Mode, Owner, Request, Side, State, clie
 from trading.plan import BreakerRules
 from trading.risk.breaker import Level, closed, open_breaker
 from trading.store.books import Books
-from trading.store.database import connect
+from trading.store.database import Sessions, connect
 from trading.store.journal import Author, Change, Journal
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -37,7 +37,7 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         self.connection = connect(url)
-        self.journal = Journal(self.connection, lambda: Author("test", "flow-1", "task-1"))
+        self.journal = Journal(Sessions(url), lambda: Author("test", "flow-1", "task-1"))
         self.books = Books(self.connection)
         change = Change()
         change.add("configuration", sha256=PLAN_SHA, kind="plan", body=PLAN_BODY)
@@ -209,7 +209,7 @@ def test_an_unbalanced_transaction_dies_at_the_commit(ledger: Ledger) -> None:
     postings = (Posting(CASH, Decimal(1)), Posting(fees, Decimal("-0.999999999999999999")))
     change.transaction(Transaction("test", "test", "1", NOON, postings))
     with pytest.raises(BooksRefused, match="does not balance"):
-        ledger.journal.record("test", change)
+        ledger.journal.record("settle", change)
 
 
 def test_two_assets_balance_each_for_itself(ledger: Ledger) -> None:
@@ -217,7 +217,7 @@ def test_two_assets_balance_each_for_itself(ledger: Ledger) -> None:
     postings = (Posting(CASH, Decimal(1)), Posting(Account(BOOK, PLAN, "venue", "BTC"), Decimal(-1)))
     change.transaction(Transaction("test", "test", "1", NOON, postings))
     with pytest.raises(BooksRefused, match="does not balance"):
-        ledger.journal.record("test", change)
+        ledger.journal.record("settle", change)
 
 
 def test_a_line_in_the_wrong_asset_cannot_exist(ledger: Ledger) -> None:
@@ -226,7 +226,7 @@ def test_a_line_in_the_wrong_asset_cannot_exist(ledger: Ledger) -> None:
     change.transaction(entry)
     change.tables["postings"][0]["asset"] = change.tables["postings"][1]["asset"] = "BTC"
     with pytest.raises(BooksRefused, match="foreign key"):
-        ledger.journal.record("test", change)
+        ledger.journal.record("settle", change)
 
 
 @pytest.mark.parametrize("amount", ["NaN", "1e-19", "1e20", "Infinity"])
@@ -236,7 +236,7 @@ def test_no_amount_is_rounded_and_none_is_no_number(ledger: Ledger, amount: str)
     change.transaction(opening(BOOK, "other", "USD", Decimal(1), NOON))
     change.tables["postings"][0]["amount"] = amount
     with pytest.raises(BooksRefused):
-        ledger.journal.record("test", change)
+        ledger.journal.record("settle", change)
     assert ledger.one("select count(*) from keel.operation") == 0
 
 
@@ -247,7 +247,7 @@ def test_no_line_joins_a_committed_transaction(ledger: Ledger) -> None:
         change.account(account)
         change.add("postings", txn_id=entry.id, line=line, account_id=account.id, asset="USD", amount=Decimal((-1) ** line))
     with pytest.raises(BooksRefused, match="committed transaction"):
-        ledger.journal.record("test", change)
+        ledger.journal.record("settle", change)
 
 
 @pytest.mark.parametrize(
@@ -300,11 +300,12 @@ def test_the_chain_is_what_it_says_it_is(ledger: Ledger) -> None:
     ledger.journal.mark_sending(BOOK, ledger.epoch, [order], SCOPES)
     previous = hashlib.sha256(b"keel").digest()
     rows = ledger.connection.execute(
-        "select seq, version, at, actor, kind, flow_run_id, task_run_id, payload, prev, hash from keel.audit order by seq"
+        "select seq, version, at, actor, kind, flow_run_id, task_run_id, payload, prev, hash, role from keel.audit order by seq"
     ).fetchall()
     assert [row[4] for row in rows] == ["plan.open", "cycle.claimed", "order.stage", "order.send"]
-    for number, (seq, version, at, actor, kind, flow, task, payload, prev, link) in enumerate(rows, start=1):
-        text = "\n".join(map(str, (version, seq, at, actor, kind, flow, task, payload)))
+    assert [row[10] for row in rows] == ["keel_decide", "keel_decide", "keel_decide", "keel_execute"]
+    for number, (seq, version, at, actor, kind, flow, task, payload, prev, link, role) in enumerate(rows, start=1):
+        text = "\n".join(map(str, (version, seq, at, actor, role, kind, flow, task, payload)))
         assert (seq, bytes(prev)) == (number, previous)
         assert hashlib.sha256(previous + text.encode()).digest() == bytes(link)
         assert (actor, flow, task) == ("test", "flow-1", "task-1")
@@ -337,13 +338,13 @@ def test_a_run_that_lost_its_slot_cannot_end_it(ledger: Ledger) -> None:
 
 
 def test_a_portfolio_belongs_to_one_connection_at_a_time(ledger: Ledger, database_url: str) -> None:
-    other = Journal(connect(database_url), lambda: Author("other"))
+    other = Journal(Sessions(database_url), lambda: Author("other"))
     ledger.journal.lock_portfolio(BOOK, 0)
     with pytest.raises(Busy, match="at work"):
         other.lock_portfolio(BOOK, 0.05)
-    ledger.connection.close()  # as when the process dies
+    ledger.journal.sessions.close()  # as when the process dies
     other.lock_portfolio(BOOK, 5)
-    other.connection.close()
+    other.sessions.close()
 
 
 def test_ids_and_bodies_do_not_depend_on_anything_but_the_decision() -> None:

@@ -12,6 +12,7 @@ from flows.verify import verify as proof
 from tests.builders.venues import quick_desk
 from trading.cycle import run
 from trading.risk import Level
+from trading.store.database import connect
 from trading.store.halting import halt
 from trading.store.verify import verify
 
@@ -29,9 +30,9 @@ def test_the_hourly_proof_completes_on_an_honest_ledger_and_halts_on_a_broken_on
     with quick_desk(database_url) as desk:
         run(desk)
         assert proof(return_state=True).message.startswith("all ")
-        with desk.journal.connection.transaction():
-            desk.journal.connection.execute("alter table keel.account disable trigger all")
-            desk.journal.connection.execute("update keel.account set posted = posted + 1 where kind = 'venue'")
+        with connect(database_url) as owner:
+            owner.execute("alter table keel.account disable trigger all")
+            owner.execute("update keel.account set posted = posted + 1 where kind = 'venue'")
         ended = proof(return_state=True)
         (row,) = desk.books.breakers(["global"])
     assert ended.is_failed()

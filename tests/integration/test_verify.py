@@ -167,11 +167,11 @@ CORRUPTIONS = {
 CHAIN = {
     "a row taken out": "delete from keel.audit where seq = 3",
     "the last row taken out": "delete from keel.audit where seq = (select max(seq) from keel.audit)",
-    "another version": "update keel.audit set version = 2 where seq = 2",
+    "another version": "update keel.audit set version = 1 where seq = 2",
     "another actor": "update keel.audit set actor = 'somebody else' where seq = 2",
     "a row rehashed without the rows after it": r"""
-        update keel.audit set payload = '{}', hash = sha256(prev || convert_to(concat_ws(e'\n', version, seq, at, actor, kind,
-          flow_run_id, task_run_id, '{}'), 'UTF8')) where seq = 2""",
+        update keel.audit set payload = '{}', hash = sha256(prev || convert_to(concat_ws(e'\n', version, seq, at, actor, role,
+          kind, flow_run_id, task_run_id, '{}'), 'UTF8')) where seq = 2""",
     "a head of its own": "update keel.audit_head set seq = seq + 1",
 }
 
@@ -203,7 +203,7 @@ def ledger(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def corrupted(ledger: str) -> Iterator[Connection]:
-    """A connection past every trigger and check of the tables; all that it does is undone."""
+    """A connection past every role, trigger and check of the tables; all that it does is undone."""
     with connect(ledger) as connection, connection.transaction(force_rollback=True):
         for (name,) in connection.execute("select tablename from pg_tables where schemaname = 'keel'").fetchall():
             connection.execute(f"alter table keel.{name} disable trigger all")
@@ -213,6 +213,9 @@ def corrupted(ledger: str) -> Iterator[Connection]:
         ).fetchall()
         for table, name in checks:
             connection.execute(f'alter table {table} drop constraint "{name}"')
+        connection.execute(
+            "create or replace function keel.changes_of(p_role text) returns text[] language sql as $$ select '{any}'::text[] $$"
+        )
         yield connection
 
 

@@ -16,12 +16,23 @@ from uuid import UUID
 
 from psycopg.errors import LockNotAvailable
 
-from trading.errors import Busy
+from trading.errors import Busy, NotAllowed
 from trading.ledger import Account, Booking, Transaction
 from trading.money import canonical
 from trading.movements import Movement
 from trading.orders import Fill, Intent, Request, State
-from trading.store.database import Connection, translated
+from trading.store.database import Connection, Sessions, translated
+from trading.store.roles import Role
+
+# Which role writes a kind of change. Decide: what we want. Execute: orders on their way. Reconcile: what the venue says.
+# Human: what needs a person. That an automatic trip and a person's are the same kind is meant: to halt needs no authority.
+ROLE_OF: Mapping[str, Role] = {
+    **dict.fromkeys(("plan.open", "plan.change", "market", "evaluate", "order.stage", "breaker", "publish", "fail", "allot",
+                     "anchor.failed"), Role.DECIDE),
+    **dict.fromkeys(("order.outcome", "hand.abandon", "hand.cancel_sent", "hand.cancel_refused"), Role.EXECUTE),
+    **dict.fromkeys(("settle", "settle.adjust", "reconcile", "break.adopt", "anchor"), Role.RECONCILE),
+    **dict.fromkeys(("hand.evaluate", "breaker.resume", "break.resolve", "announce"), Role.HUMAN),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,25 +153,34 @@ def request_row(request: Request) -> dict[str, Any]:
 
 
 class Journal:
-    """Writes to one ledger over one connection. The portfolio's lock lives and dies with that connection."""
+    """Writes to one ledger, each kind of change in the role that may. The portfolio's lock lives with the deciding session."""
 
-    def __init__(self, connection: Connection, author: Callable[[], Author]) -> None:
-        self.connection = connection
+    def __init__(self, sessions: Sessions, author: Callable[[], Author]) -> None:
+        self.sessions = sessions
         self.author = author
         self._opened: set[UUID] = set()  # accounts that are known to be there: no account is ever removed
+
+    @property
+    def connection(self) -> Connection:
+        """The session that decides: it holds the portfolio's lock, and may read everything."""
+        return self.sessions[Role.DECIDE]
 
     def record(self, kind: str, change: Change) -> int:
         """Writes everything in `change` with one audit row; returns its number in the chain.
 
-        Raises BooksRefused (a rule of the books), Stale (what it was based on has moved), Fenced, LedgerUnavailable.
+        Raises BooksRefused (a rule of the books), Stale (what it was based on has moved), Fenced, NotAllowed (a role may not
+        write this), LedgerUnavailable.
         """
+        role = ROLE_OF.get(kind)
+        if role is None:
+            raise NotAllowed(f"change {kind}: found no role that writes it, expected one of {', '.join(sorted(ROLE_OF))}")
         tables = {name: rows for name, rows in change.tables.items() if rows}
         if missing := change.accounts.keys() - self._opened:
             tables["accounts"] = [account_row(change.accounts[id_]) for id_ in change.accounts if id_ in missing]
         payload = canonical(tables)
-        who = self.author()
+        who, session = self.author(), self.sessions[role]
         with translated():
-            row = self.connection.execute(
+            row = session.execute(
                 "select keel.record(%s, %s, %s, %s, %s)", (kind, payload, who.actor, who.flow_run_id, who.task_run_id)
             ).fetchone()
         assert row is not None
@@ -205,9 +225,9 @@ class Journal:
         `scopes` are the breaker rows that concern all of them; each order's product scope is looked up as well. With
         `replay` an order in doubt may go once more. Raises Fenced when a later run holds the portfolio.
         """
-        who = self.author()
+        who, session = self.author(), self.sessions[Role.EXECUTE]
         with translated():
-            rows = self.connection.execute(
+            rows = session.execute(
                 "select * from keel.mark_sending(%s, %s, %s, %s, %s, %s, %s, %s)",
                 (book, epoch, list(orders), list(scopes), replay, who.actor, who.flow_run_id, who.task_run_id),
             ).fetchall()

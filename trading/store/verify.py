@@ -18,6 +18,7 @@ from psycopg.rows import class_row
 
 from trading.store.anchoring import Evidence, unheld
 from trading.store.database import Connection, connect, translated
+from trading.store.roles import Role
 
 FOUND_MAX = 20
 """Exceptions listed by one check; the first ones tell what is wrong, the last line how far it goes."""
@@ -56,7 +57,7 @@ def verify(url: str, evidence: Evidence | None = None) -> Verification:
     Without anchors a chain that was recomputed from some row on, or cut with its head moved, looks sound. Raises
     LedgerUnavailable.
     """
-    with connect(url, "keel verify") as connection, translated():
+    with connect(url, "keel verify", Role.REPORT) as connection, translated():
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         with connection.transaction():
             return prove(connection, evidence)

@@ -59,12 +59,16 @@ returns bigint language plpgsql as $$
 declare
   head keel.audit_head;
   now_text text := to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+  acting text := keel.acting_role();
 begin
+  if keel.changes_of(acting) = '{}' then
+    raise exception '% writes nothing', acting using errcode = 'KE030';
+  end if;
   update keel.audit_head h set seq = h.seq + 1, prev = h.hash, hash = sha256(h.hash || convert_to(
-    concat_ws(e'\n', '1', h.seq + 1, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload), 'UTF8'))
+    concat_ws(e'\n', '2', h.seq + 1, now_text, p_actor, acting, p_kind, p_flow_run, p_task_run, p_payload), 'UTF8'))
   returning * into head;
   insert into keel.audit values
-    (head.seq, 1, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload, head.prev, head.hash);
+    (head.seq, 2, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload, head.prev, head.hash, acting);
   return head.seq;
 end $$;
 
@@ -405,7 +409,9 @@ returns bigint language plpgsql as $$
 declare
   p jsonb := p_payload::jsonb;
   done int;                                              -- assigned, not performed: no executor is started for a call
+  refusal text := keel.refusal(p);
 begin
+  if refusal is not null then raise exception '%', refusal using errcode = 'KE030'; end if;
   if p ? 'configuration'   then done := keel.apply_configuration(p -> 'configuration'); end if;
   if p ? 'portfolios'      then done := keel.apply_portfolios(p -> 'portfolios'); end if;
   if p ? 'epochs'          then done := keel.apply_epochs(p -> 'epochs'); end if;

@@ -48,17 +48,20 @@ def intents_of(desk: Desk, slot: str, approved: Sequence[Approved], quotes: Mapp
 def stage(desk: Desk, intents: Sequence[Intent], quotes: Mapping[str, Quote]) -> list[Order]:
     """Commits intents with their holds, and returns what is to be sent: new ones, and stored ones that are still staged.
 
-    An id that is stored already keeps its stored intent, whatever this run would have wanted: one decision, one order.
+    An id that is stored already keeps its stored intent, whatever this run would have wanted: one decision, one order. So does
+    one that the venue knows from before a restored backup.
     Raises BooksRefused when a hold would overdraw an account.
     """
     try:
         return _stage_new(desk, intents, quotes)
     except BooksRefused:  # mostly an id that is there already: a run before this one died between stage and send
-        stored = desk.books.orders([intent.client_order_id for intent in intents])
-        if not stored:
+        ids = [intent.client_order_id for intent in intents]
+        stored, forgotten = desk.books.orders(ids), desk.books.forgotten(desk.book, ids)
+        if not stored and not forgotten:
             raise
     ready = [order for order in stored.values() if order.state is State.STAGED]
-    return ready + _stage_new(desk, [intent for intent in intents if intent.client_order_id not in stored], quotes)
+    decided = stored.keys() | forgotten
+    return ready + _stage_new(desk, [intent for intent in intents if intent.client_order_id not in decided], quotes)
 
 
 def left_staged(desk: Desk, slot: str) -> list[Order]:

@@ -188,6 +188,11 @@ class Books:
                    where book = %s and exchange_order_id = any(%s) and not ours"""
         return {row["exchange_order_id"]: row["filled"] for row in self._rows(query, book, list(exchange_order_ids))}
 
+    def forgotten(self, book: str, ids: Sequence[UUID]) -> set[UUID]:
+        """Those of the ids that the venue has an order under which is not known as ours: decisions of a lost past."""
+        query = "select client_order_id from keel.venue_order where book = %s and client_order_id = any(%s) and not ours"
+        return {UUID(row["client_order_id"]) for row in self._rows(query, book, [str(id_) for id_ in ids])}
+
     def unknown_movements(self, book: str, movements: Sequence[Movement]) -> list[Movement]:
         """Those of the movements that are not in the books yet, in the order given."""
         if not movements:
@@ -324,7 +329,8 @@ class Books:
     def errors(self, book: str, plan: str, window: int = 20) -> tuple[int, int, int]:
         """(consecutive failures at the end, operations, failed operations) of the last `window` operations."""
         rows = self._rows(
-            "select ok from keel.operation where book = %s and plan = %s order by id desc limit %s", book, plan, window
+            "select ok from keel.operation where book = %s and plan = %s and kind <> 'anchor' order by id desc limit %s",
+            book, plan, window,
         )
         oks = [row["ok"] for row in rows]
         consecutive = next((place for place, ok in enumerate(oks) if ok), len(oks))

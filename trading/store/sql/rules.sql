@@ -129,6 +129,10 @@ begin
       body_sha256 text, decision_price numeric, decided_at timestamptz, send_before timestamptz, plan_sha text);
   insert into keel.order_head (client_order_id, book)
   select * from jsonb_to_recordset(p) as x (client_order_id uuid, book text);
+  if exists (select from jsonb_to_recordset(p) as x (client_order_id uuid, book text)
+             join keel.venue_order v on v.book = x.book and v.client_order_id = x.client_order_id::text and not v.ours) then
+    raise exception 'an id was used before, by an order that the ledger had forgotten' using errcode = 'KE013';
+  end if;
   return 1;
 end $$;
 

@@ -35,9 +35,10 @@ from trading.store.database import connect
 from trading.store.verify import verify
 
 _numbers = itertools.count()
-PRODUCTS = ("BTC-USD", "ETH-USD")
+QUANTITIES = {"BTC-USD": Decimal("0.001"), "ETH-USD": Decimal("0.01")}
+ROOMY = {"capital": 10_000, "limits": {"max_daily_volume_usd": 10**6}, "breaker": {"cool_down_minutes": 0}}
 MOVES = (MovementKind.DEPOSIT, MovementKind.WITHDRAWAL, MovementKind.INCOME)
-UP_TO_2 = st.integers(0, 2)
+FAULTS = ("none", "loses", "loses and hides", "swallows", "swallows twice")
 
 
 class OrderLife(RuleBasedStateMachine):
@@ -51,7 +52,7 @@ class OrderLife(RuleBasedStateMachine):
 
     @initialize(kind=st.sampled_from(Duplicates), lag=st.sampled_from([0, 120]), method=st.sampled_from(LotMethod))
     def open(self, kind: Duplicates, lag: int, method: LotMethod) -> None:
-        self.desk: Desk = self.opened.enter_context(quick_desk(self.url, lots=method.value, breaker={"cool_down_minutes": 0}))
+        self.desk: Desk = self.opened.enter_context(quick_desk(self.url, lots=method.value, **ROOMY))
         self.venue.duplicates = kind
         self.venue.visibility_lag_seconds = lag
         real = self.desk.wall
@@ -69,17 +70,19 @@ class OrderLife(RuleBasedStateMachine):
     # ---- what people and schedulers do
 
     @rule(
-        product=st.sampled_from(PRODUCTS),
+        product=st.sampled_from(sorted(QUANTITIES)),
         side=st.sampled_from(Side),
         rests=st.booleans(),
-        fault=st.tuples(st.booleans(), UP_TO_2),
+        fault=st.sampled_from(FAULTS),
     )
-    def order(self, product: str, side: Side, *, rests: bool, fault: tuple[bool, int]) -> None:
+    def order(self, product: str, side: Side, *, rests: bool, fault: str) -> None:
         price = Decimal(self.venue.market.prices[product])
         limit = price * (Decimal("0.99") if side is Side.BUY else Decimal("1.01"))
         terms = {"type": OrderType.LIMIT, "limit_price": limit, "time_in_force": TimeInForce.GTC} if rests else {}
-        self.venue.loses, self.venue.swallows = int(fault[0]), fault[1]
-        hand.place(self.desk, Request(product=product, side=side, quantity=Decimal("0.001"), **terms))  # type: ignore[arg-type]
+        self.venue.loses = int("loses" in fault)
+        self.venue.swallows = {"swallows": 1, "swallows twice": 2}.get(fault, 0)
+        self.venue.hides = self.venue.hides or "hides" in fault
+        hand.place(self.desk, Request(product=product, side=side, quantity=QUANTITIES[product], **terms))  # type: ignore[arg-type]
         self.venue.loses = self.venue.swallows = 0
 
     @rule()
@@ -185,7 +188,7 @@ def test_whatever_happens_the_books_end_equal_to_the_venue(fresh_ledgers: Callab
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=int(os.environ.get("KEEL_LIFE_RUNS", "12")), stateful_step_count=15, deadline=None,
+            max_examples=int(os.environ.get("KEEL_LIFE_RUNS", "12")), stateful_step_count=20, deadline=None,
             suppress_health_check=list(HealthCheck), phases=(Phase.generate,),  # minutes to shrink
         ),
     )  # fmt: skip

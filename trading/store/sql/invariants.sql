@@ -164,7 +164,8 @@ having coalesce(sum(f.quantity), 0) <> v.filled
   or (coalesce(sum(f.fee), 0) <> v.fees and coalesce(bool_and(f.fee_asset = split_part(v.product, '-', 2)), true));
 
 -- name: balances_equal_the_venue
---   POS-1: what we had booked of an asset when the venue was asked is what it held, or a break was opened within that cycle.
+--   POS-1: what we had booked of an asset when the venue was asked is what it held, or a break was opened within that cycle,
+--   or an order in doubt may have moved it.
 with booked as (
   select a.book, a.asset, t.posted_at, p.amount from keel.posting p join keel.account a on a.id = p.account_id
   join keel.txn t on t.id = p.txn_id where a.kind = 'venue'),
@@ -176,7 +177,11 @@ asked as (
   where not exists (select from keel.venue_balance v where (v.book, v.asset) = (b.book, b.asset)))
 select v.book || ': the venue held ' || v.held || ' ' || v.asset || ', we had ' || coalesce(b.amount, 0) from asked v
 cross join lateral (select sum(amount) as amount from booked b where (b.book, b.asset) = (v.book, v.asset) and b.posted_at <= v.seen_at) b
-where v.held <> coalesce(b.amount, 0) and not exists (
+where v.held <> coalesce(b.amount, 0)
+  and not exists (                                       -- what an order in doubt may have moved is no difference
+    select from keel.order_head h join keel.intent i using (client_order_id)
+    where h.book = v.book and h.state in ('sending', 'in_doubt') and v.asset in (split_part(i.product, '-', 1), split_part(i.product, '-', 2)))
+  and not exists (
   select from keel.recon_break k where (k.book, k.asset) = (v.book, v.asset)
     and (k.resolved_at is null or k.resolved_at >= v.seen_at));
 

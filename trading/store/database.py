@@ -29,6 +29,7 @@ _RULES: dict[str, type[KeelError]] = {
     "KE021": Fenced,
     "KE030": NotAllowed,
     "42501": NotAllowed,  # Postgres's own insufficient_privilege
+    "25006": LedgerUnavailable,  # read-only: a standby, or an administrator's doing
 }
 HEAD = "0002"
 """The newest revision in `migrations/versions`."""

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from deployments.cli import bench, books, control, credentials, explain, ledger, stack, trade, verify
+from deployments.cli import bench, books, control, credentials, explain, ledger, simulator, stack, trade, verify
 
 app = typer.Typer(
     name="keel",
@@ -35,6 +35,7 @@ app.add_typer(credentials.credentials, rich_help_panel="Control")
 app.command(rich_help_panel="Control")(control.announce)
 app.command(rich_help_panel="Control")(control.allot)
 app.add_typer(ledger.app, rich_help_panel="Control")
+app.command(rich_help_panel="Rehearse")(simulator.simulator)
 app.command(rich_help_panel="Measure", context_settings=bench.SETTINGS)(bench.bench)
 
 

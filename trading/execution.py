@@ -130,8 +130,8 @@ def _resolve_doubts(desk: Desk, epoch: int) -> Settled:
 
 
 def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, replay: bool = False) -> Settled:
+    deadline = desk.monotonic() + SEND_DEADLINE_SECONDS  # from before the mark: a sleep may begin inside of it
     verdicts = desk.journal.mark_sending(desk.book, epoch, [order.id for order in batch], desk.scopes, replay=replay)
-    deadline = desk.monotonic() + SEND_DEADLINE_SECONDS
     absorber = Absorber(desk)
     sent: list[tuple[Order, Accepted]] = []
     settled: list[tuple[Order, str, State, str]] = []

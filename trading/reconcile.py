@@ -104,7 +104,7 @@ class _Look:
 
 def _look(desk: Desk, since: datetime) -> _Look:
     theirs = desk.exchange.orders(since)
-    ours = desk.books.fill_totals(desk.book, since)
+    ours = desk.books.fill_totals(desk.book, [order.exchange_order_id for order in theirs])
     unknown = [order.exchange_order_id for order in theirs if order.exchange_order_id not in ours]
     strange = frozenset(desk.books.foreign_orders(desk.book, unknown)) if unknown else frozenset()
     unresolved = _unresolved(desk)

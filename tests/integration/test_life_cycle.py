@@ -384,3 +384,11 @@ def test_a_late_run_is_run_reduced_to_exits_or_skipped_and_says_so(
         rows = desk.books.connection.execute("select policy, reason from keel.cycle").fetchall()
         assert rows[0][0] == policy
         assert bool(rows[0][1]) == (policy != "run")
+
+
+def test_an_order_that_rests_for_days_stays_ours(desk: Desk) -> None:
+    order = order_of(hand.place(desk, resting()))
+    for _ in range(3):
+        later(desk, days=2)
+        assert reconcile(desk).clean
+    assert desk.books.orders([order.id])[order.id].state is State.OPEN

@@ -281,14 +281,13 @@ class Books:
         found: datetime | None = self._one("select max(traded_at) from keel.fill where book = %s", book)
         return found
 
-    def fill_totals(self, book: str, since: datetime) -> dict[str, tuple[Decimal, Decimal]]:
-        """Exchange order id -> (quantity, fees) booked, of the orders created since then."""
+    def fill_totals(self, book: str, exchange_order_ids: Sequence[str]) -> dict[str, tuple[Decimal, Decimal]]:
+        """Exchange order id -> (quantity, fees) booked, of those that are orders of ours."""
         rows = self._rows(
             """select h.exchange_order_id, coalesce(sum(f.quantity), 0) as quantity, coalesce(sum(f.fee), 0) as fees
-               from keel.order_head h join keel.intent i using (client_order_id)
-               left join keel.standing_fill f using (client_order_id)
-               where h.book = %s and h.exchange_order_id is not null and i.created_at >= %s group by 1""",
-            book, since,
+               from keel.order_head h left join keel.standing_fill f using (client_order_id)
+               where h.book = %s and h.exchange_order_id = any(%s) group by 1""",
+            book, list(exchange_order_ids),
         )  # fmt: skip
         return {row["exchange_order_id"]: (row["quantity"], row["fees"]) for row in rows}
 
@@ -330,7 +329,9 @@ class Books:
         """(consecutive failures at the end, operations, failed operations) of the last `window` operations."""
         rows = self._rows(
             "select ok from keel.operation where book = %s and plan = %s and kind <> 'anchor' order by id desc limit %s",
-            book, plan, window,
+            book,
+            plan,
+            window,
         )
         oks = [row["ok"] for row in rows]
         consecutive = next((place for place, ok in enumerate(oks) if ok), len(oks))

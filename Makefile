@@ -3,7 +3,7 @@
 #   ARGS="-k x"   make test: handed to pytest
 #   PYTHON=path   which Python makes .venv (3.11, 3.12 or 3.13); unset: the newest of them that is found
 
-.PHONY: paper test setup
+.PHONY: paper test crash setup
 
 # It would double every start: nothing could keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -17,6 +17,13 @@ paper:
 test:
 	@deployments/bootstrap.sh dev
 	@exec .venv/bin/pytest $(ARGS)
+
+# The whole fault suite (an hour or more), and its grid in docs/faults.md.
+crash:
+	@deployments/bootstrap.sh dev
+	@KEEL_CRASH_GRID=1 KEEL_CRASH_RUNS=$${KEEL_CRASH_RUNS:-10000} KEEL_KILLS=$${KEEL_KILLS:-500} KEEL_DATABASE_DEATHS=$${KEEL_DATABASE_DEATHS:-60} \
+	  KEEL_CUTS=$${KEEL_CUTS:-400} KEEL_RACE_SLOTS=$${KEEL_RACE_SLOTS:-500} KEEL_LATE_RUNS=$${KEEL_LATE_RUNS:-500} KEEL_LIFE_RUNS=$${KEEL_LIFE_RUNS:-1000} \
+	  .venv/bin/pytest --timeout 20000 tests/crash tests/properties/test_order_life.py $(ARGS)
 
 setup:
 	@deployments/bootstrap.sh dev

@@ -9,7 +9,9 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -20,6 +22,7 @@ import pytest
 
 from config.postgres import EmbeddedPostgres, find_binaries
 from tests.builders.venues import QuickExchange, QuietMarket, quick_desk
+from tests.crash import grid
 from trading import hand
 from trading.desk import Desk
 from trading.errors import KeelError, LedgerUnavailable
@@ -118,6 +121,7 @@ def test_a_postgres_that_is_stopped_at_once_loses_and_doubles_nothing(own_postgr
         own_postgres.start()
         world.check(url)
     assert world.references > DEATHS
+    grid.write("database deaths", Counter({("stopped at once", "at a random instant"): DEATHS}), 0)
 
 
 def test_a_read_only_database_stops_a_run_before_anything_is_sent(database_url: str, world: World) -> None:
@@ -213,3 +217,41 @@ def test_a_connection_that_is_cut_at_any_answer_loses_and_doubles_nothing(
         at += 1 if CUTS > 30 else 3
     assert cut > 10
     world.check(database_url)
+    grid.write("cuts", Counter({("connections cut", "before an answer arrived"): cut}), 0)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file-system of 160 MB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(folder)], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"a small file-system cannot be mounted here: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_halts_the_run_and_leaves_no_half_of_anything(small_disk: Path, world: World) -> None:
+    binaries = find_binaries(Path(named) if (named := os.environ.get("KEEL_PG_BIN")) else None)
+    server = EmbeddedPostgres(small_disk / "postgres", binaries, os.environ.get("KEEL_PG_USER"))
+    server.start()
+    try:
+        server.create_database("ledger")
+        url = server.url("ledger")
+        migrate(url)
+        world.order(url)
+        ballast = small_disk / "ballast"
+        with ballast.open("wb") as file, suppress(OSError):
+            while True:
+                file.write(bytes(2**16))
+                file.flush()
+        with pytest.raises(KeelError):
+            order_for_ever(world, url)
+        ballast.unlink()
+        server.start()  # it may have stopped by itself
+        world.check(url)
+        world.order(url)
+        world.check(url)
+    finally:
+        server.stop()

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -18,6 +19,7 @@ import pytest
 from config.desk import assembled
 from tests.builders.plans import NOON, plan
 from tests.builders.venues import QuietMarket
+from tests.crash import grid
 from trading import cycle as cycles
 from trading.desk import Desk
 from trading.quality import QualityGate
@@ -132,6 +134,7 @@ def test_a_run_killed_before_or_after_any_of_its_writes_is_finished_by_the_next_
             break
     assert killed > 15
     check(database_url, slot)
+    grid.write("kills at writes", Counter({("SIGKILL", "before or after a write or a question"): killed}), 0)
 
 
 def test_a_run_killed_at_a_random_instant_is_finished_by_the_next_one(database_url: str) -> None:
@@ -146,6 +149,7 @@ def test_a_run_killed_at_a_random_instant_is_finished_by_the_next_one(database_u
         run_slot(database_url, slot)
     assert died > KILLS / 2
     check(database_url, KILLS + 2)
+    grid.write("kills at random", Counter({("SIGKILL", "at a random instant"): died}), 0)
 
 
 def test_a_run_that_slept_through_its_deadline_sends_nothing_when_it_wakes(database_url: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import decimal
 import json
+import re
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from hashlib import sha256
@@ -24,6 +25,8 @@ from trading.errors import ConfigurationError
 PRECISION = 60
 decimal.DefaultContext.prec = PRECISION  # for threads that start later
 decimal.getcontext().prec = PRECISION
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 NAMESPACE = UUID("6b65656c-0000-5000-8000-000000000001")
 ZERO = Decimal(0)
@@ -87,6 +90,17 @@ def parse_stamp(value: str) -> datetime:
 def derived_id(*parts: str) -> UUID:
     """The id of what the parts name: the same parts give the same id for ever."""
     return uuid5(NAMESPACE, "|".join(parts))
+
+
+def storable(value: Any) -> Any:
+    """The value with what no database can hold in a text (NUL, half a surrogate pair) replaced by U+FFFD, however deep."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    return value
 
 
 def canonical(value: Any) -> str:

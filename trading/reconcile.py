@@ -14,7 +14,7 @@ from typing import Any
 from trading import outside
 from trading.breaks import Difference, react, write_down
 from trading.desk import Desk
-from trading.exchange.port import Balance, ExchangeOrder
+from trading.exchange.port import Balance, ExchangeOrder, readable
 from trading.ledger import Account, Posting, Transaction
 from trading.money import ZERO, stamp, text
 from trading.orders import UNKNOWN_STATES, Order
@@ -103,7 +103,7 @@ class _Look:
 
 
 def _look(desk: Desk, since: datetime) -> _Look:
-    theirs = desk.exchange.orders(since)
+    theirs = [readable(order) for order in desk.exchange.orders(since)]
     ours = desk.books.fill_totals(desk.book, [order.exchange_order_id for order in theirs])
     unknown = [order.exchange_order_id for order in theirs if order.exchange_order_id not in ours]
     strange = frozenset(desk.books.foreign_orders(desk.book, unknown)) if unknown else frozenset()

@@ -18,7 +18,7 @@ from trading import outside
 from trading.amend import pairs, rebook
 from trading.breaks import Difference, react, write_down
 from trading.desk import Desk
-from trading.exchange.port import RESOLUTIONS, ExchangeOrder, Status
+from trading.exchange.port import RESOLUTIONS, ExchangeOrder, Status, readable
 from trading.ledger import Account, book_fill
 from trading.lots import Lots
 from trading.money import ZERO, text
@@ -193,7 +193,7 @@ class Scan:
 def scan(desk: Desk, since: datetime) -> Scan:
     """Asks the venue. Raises Unanswered: a scan is whole or it is none."""
     orders: dict[str, list[ExchangeOrder]] = {}
-    for found in desk.exchange.orders(since):
+    for found in map(readable, desk.exchange.orders(since)):
         orders.setdefault(found.client_order_id or found.exchange_order_id, []).append(found)
     return Scan(orders, desk.exchange.fills(since), desk.exchange.movements(since))
 

@@ -392,3 +392,33 @@ def test_an_order_that_rests_for_days_stays_ours(desk: Desk) -> None:
         later(desk, days=2)
         assert reconcile(desk).clean
     assert desk.books.orders([order.id])[order.id].state is State.OPEN
+
+
+HOSTILE = {
+    "line breaks": "one\r\ntwo\x0b",
+    "terminal": "\x1b[31mred\x1b[0m\x07",
+    "format": "%s %(x)s {0} {x!r} ${HOME}",
+    "SQL": "'; drop table keel.audit; --",
+    "HTML": "<script>alert(1)</script>&amp;",
+    "direction": "\u202etxt.exe\u2066",
+    "NUL": "a\x00b",
+    "half a pair": "\ud800x",
+    "long": "x" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_text_from_outside_is_stored_as_text_and_does_nothing(desk: Desk, text: str) -> None:
+    hand.place(desk, buy(reason=text), "A")
+    venue(desk).refuses = text
+    refused = order_of(hand.place(desk, buy(), "B"))
+    assert refused.state is State.REJECTED
+    venue(desk).refuses = None
+    venue(desk).foreign("ETH-USD", Side.BUY, "0.01", client_order_id=text)
+    moved(desk, MovementKind.INCOME, "USD", "1", note=text)
+    reconcile(desk)
+    assert classes(desk) == ["foreign_order"]
+    assert balances(desk) == theirs(desk)
+    announce(desk, "deposit", "USD", Decimal(1), text)
+    (row,) = desk.books.open_breaks(desk.book)
+    resolve(desk, row["id"], text)

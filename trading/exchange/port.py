@@ -8,7 +8,7 @@ how a doubt is resolved, is data: `OUTCOMES` and `RESOLUTIONS`, by what the venu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -17,6 +17,7 @@ from uuid import UUID
 
 from trading.errors import OutcomeUnknown
 from trading.market import Product
+from trading.money import storable
 from trading.movements import Movement
 from trading.orders import Fill, Request, Side
 
@@ -159,6 +160,17 @@ class FeeTier:
 
     maker: Decimal
     taker: Decimal
+
+
+TEXT_MAX = 400
+"""Characters of an id or a word of a venue that are kept: an index holds no more."""
+
+
+def readable(found: ExchangeOrder) -> ExchangeOrder:
+    """The order with its texts as a database can hold them: a stranger may have written them."""
+    names = ("exchange_order_id", "client_order_id", "product", "raw_status")
+    texts = {name: storable(getattr(found, name))[:TEXT_MAX] for name in names}
+    return replace(found, **texts)
 
 
 class Exchange(Protocol):

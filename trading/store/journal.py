@@ -18,7 +18,7 @@ from psycopg.errors import LockNotAvailable
 
 from trading.errors import Busy, NotAllowed
 from trading.ledger import Account, Booking, Transaction
-from trading.money import canonical
+from trading.money import canonical, storable
 from trading.movements import Movement
 from trading.orders import Fill, Intent, Request, State
 from trading.store.database import Connection, Sessions, translated
@@ -178,6 +178,8 @@ class Journal:
         if missing := change.accounts.keys() - self._opened:
             tables["accounts"] = [account_row(change.accounts[id_]) for id_ in change.accounts if id_ in missing]
         payload = canonical(tables)
+        if "\\u0000" in payload or "\\ud" in payload:  # text from outside that no database can hold
+            payload = canonical(storable(tables))
         who, session = self.author(), self.sessions[role]
         with translated():
             row = session.execute(

@@ -18,7 +18,7 @@ from tests.crash import grid
 from tests.crash.story import REPLIES, Place, Story, tell
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(7200)]
-RUNS = int(os.environ.get("KEEL_CRASH_RUNS", "150"))
+RUNS = int(os.environ.get("KEEL_CRASH_RUNS", "500"))
 SEED = int(os.environ.get("KEEL_CRASH_SEED", "1"))
 POINTS = 96
 """Failpoints of an undisturbed story, a few more than it passes."""

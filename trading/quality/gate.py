@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
     from trading.quality.suite import Suite
 
 DEFAULT_RULES = QualityRules()
-# The library keeps one context and one batch a process: two verdicts at once (a warm-up beside the first fetch) would
-# read each other's rows.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,23 +84,11 @@ class QualityGate:
         `history` holds stored candles, at least the last `rules.window` of each product (more does no harm); `now` is
         market time. Raises KeelError when an expectation cannot be evaluated.
         """
-        with _ONE_AT_A_TIME:
-            return self._judge(fetched, history, products, interval, now, rules)
-
-    def _judge(
-        self,
-        fetched: pd.DataFrame,
-        history: pd.DataFrame | Candles | None,
-        products: Sequence[str],
-        interval: str,
-        now: datetime,
-        rules: QualityRules | None,
-    ) -> Verdict:
         asked, rules = tuple(products), rules or self.rules
         seconds, epoch = interval_seconds(interval), int(now.timestamp())
         ask = suites(rules)
         shaped = shape(fetched, asked, seconds, epoch)
-        shape_failing = ask.shape.failing(_batch(shaped.rows, asked, shaped.facts))
+        shape_failing = ask.shape.failing(shaped.facts)
         sound = shaped.rows.take(~_unfit(ask.shape.rules, shape_failing, len(shaped.rows)))
 
         last_start = epoch // seconds * seconds - seconds
@@ -112,11 +96,11 @@ class QualityGate:
         reach = rules.window + rules.window // 4  # a window with holes reaches further back
         stored = stored_rows(history, asked, earliest - reach * seconds)
         known, facts = course_facts(sound, stored, seconds, rules)
-        course_failing = ask.course.failing(_batch(sound, asked, facts))
+        course_failing = ask.course.failing(facts)
         clean = sound.take(~(known | _unfit(ask.course.rules, course_failing, len(sound))))
 
         covered = coverage(shaped, clean, stored, last_start=last_start, seconds=seconds, window=rules.window)
-        coverage_failing = ask.coverage.failing(pd.DataFrame({"product": list(asked)} | covered))
+        coverage_failing = ask.coverage.failing(covered)
 
         outcomes = (
             *_outcomes(ask.shape.rules, shape_failing, shaped.rows, shaped.facts, asked),
@@ -128,12 +112,6 @@ class QualityGate:
             merged=int(shaped.repeats.sum()), strangers=shaped.strangers, outcomes=outcomes,
             gated=gated_products(asked, outcomes), clean=clean.frame(asked),
         )  # fmt: skip
-
-
-def _batch(rows: Rows, products: tuple[str, ...], facts: dict[str, Floats]) -> pd.DataFrame:
-    """The frame that a suite validates: who and when, then the facts. Codes for names: the library hashes every cell."""
-    names = pd.Categorical.from_codes(rows.code, categories=pd.Index(products, dtype=object))
-    return pd.DataFrame({"product": names, "start": rows.start} | facts)
 
 
 def _unfit(rules: Sequence[Rule], failing: dict[str, Ints], size: int) -> Bools:

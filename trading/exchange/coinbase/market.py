@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from trading.errors import ConfigurationError, MarketUnavailable
+from trading.exchange.coinbase.pace import RETRY_AFTER_MOST, SHOWN, RateBudget, told, worth_retrying
 from trading.market import COLUMNS, Product, Quote, interval_seconds, last_close
 
 if TYPE_CHECKING:
@@ -38,32 +39,6 @@ PAGE = 350
 LISTING = 200
 _ROOT = "/api/v3/brokerage"
 _FORBIDDING = ("is_disabled", "trading_disabled", "cancel_only", "view_only", "auction_mode")
-_TOO_MANY, _SERVER_ERROR = 429, 500
-# A longer Retry-After than this is not waited for: the run fails and the next one comes soon enough.
-_RETRY_AFTER_MOST = 5.0
-_SHOWN = 200  # characters of a reply that an error message shows
-
-
-class RateBudget:
-    """Lets at most `burst` calls through at once and `per_second` in the long run; `take` waits for its turn."""
-
-    def __init__(self, per_second: float, burst: int, monotonic: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._per_second, self._burst = per_second, float(burst)
-        self._monotonic, self._sleep = monotonic, sleep
-        self._tokens, self._at = float(burst), monotonic()
-
-    def take(self) -> None:
-        self._refill()
-        if self._tokens < 1:
-            self._sleep((1 - self._tokens) / self._per_second)
-            self._refill()
-        # A sleep that ends a little early leaves a small debt, which the next call pays.
-        self._tokens -= 1
-
-    def _refill(self) -> None:
-        at = self._monotonic()
-        self._tokens = min(self._burst, self._tokens + (at - self._at) * self._per_second)
-        self._at = at
 
 
 class CoinbaseMarket:
@@ -193,16 +168,16 @@ class CoinbaseMarket:
         client = self._session()
         try:
             for attempt in stamina.retry_context(
-                on=_worth_retrying, attempts=self._attempts, timeout=self._patience, wait_initial=self._backoff,
-                wait_max=_RETRY_AFTER_MOST, wait_jitter=4 * self._backoff,
+                on=worth_retrying, attempts=self._attempts, timeout=self._patience, wait_initial=self._backoff,
+                wait_max=RETRY_AFTER_MOST, wait_jitter=4 * self._backoff,
             ):  # fmt: skip
                 with attempt:
                     self._budget.take()
                     reply = client.get(f"{_ROOT}{path}", params=dict(params), public=True)
         except requests.RequestException as error:
-            raise MarketUnavailable(f"coinbase: {what}: GET {_ROOT}{path}: {_told(error)}") from error
+            raise MarketUnavailable(f"coinbase: {what}: GET {_ROOT}{path}: {told(error)}") from error
         if not isinstance(reply, dict):
-            raise MarketUnavailable(f"coinbase: {what}: GET {_ROOT}{path}: found {str(reply)[:_SHOWN]}, expected an object")
+            raise MarketUnavailable(f"coinbase: {what}: GET {_ROOT}{path}: found {str(reply)[:SHOWN]}, expected an object")
         return reply
 
     def _session(self) -> RESTClient:
@@ -218,38 +193,10 @@ class CoinbaseMarket:
         return self._client
 
 
-def _worth_retrying(error: Exception) -> bool | float:
-    """Whether the same read may succeed later; a number is the seconds that the venue asks to wait."""
-    import requests  # noqa: PLC0415
-
-    if isinstance(error, requests.exceptions.SSLError):
-        return False  # a wrong certificate stays wrong
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        status = error.response.status_code
-        if status == _TOO_MANY and (wait := _retry_after(error.response.headers.get("retry-after", ""))) is not None:
-            return wait if wait <= _RETRY_AFTER_MOST else False
-        return status == _TOO_MANY or status >= _SERVER_ERROR
-    return isinstance(
-        error,
-        requests.ConnectionError | requests.Timeout | requests.JSONDecodeError | requests.exceptions.ChunkedEncodingError,
-    )
-
-
-def _retry_after(header: str) -> float | None:
-    return float(header) if re.fullmatch(r"\d+(\.\d+)?", header) else None
-
-
-def _told(error: Exception) -> str:
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"status {response.status_code}, reply {response.text[:_SHOWN]!r}"
-    return f"{type(error).__name__}: {str(error)[-_SHOWN:]}"  # the cause stands at the end
-
-
 def _list(reply: dict[str, Any], key: str, path: str) -> list[dict[str, Any]]:
     found = reply.get(key)
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise MarketUnavailable(f"coinbase: {path}: found {str(reply)[:_SHOWN]}, expected a list of objects under {key!r}")
+        raise MarketUnavailable(f"coinbase: {path}: found {str(reply)[:SHOWN]}, expected a list of objects under {key!r}")
     return found
 
 
@@ -257,7 +204,7 @@ def _epoch(candle: dict[str, Any], path: str) -> int:
     try:
         return int(candle["start"])
     except (KeyError, TypeError, ValueError):
-        raise MarketUnavailable(f"coinbase: {path}: candle without a start: {str(candle)[:_SHOWN]}") from None
+        raise MarketUnavailable(f"coinbase: {path}: candle without a start: {str(candle)[:SHOWN]}") from None
 
 
 def _number(value: object) -> float:
@@ -319,7 +266,7 @@ def _listed_quote(entry: dict[str, Any], at: datetime) -> Quote | None:
 
 def _levels(levels: object, where: str) -> tuple[tuple[Decimal, Decimal], ...]:
     if not isinstance(levels, list):
-        raise MarketUnavailable(f"coinbase: {where}: found {str(levels)[:_SHOWN]}, expected a list of levels")
+        raise MarketUnavailable(f"coinbase: {where}: found {str(levels)[:SHOWN]}, expected a list of levels")
     pairs = [(_decimal(level.get("price"), where), _decimal(level.get("size"), where)) for level in levels]
     return tuple((price, size) for price, size in pairs if price is not None and size is not None)
 

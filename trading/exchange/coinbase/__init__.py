@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from trading.exchange.coinbase.account import CoinbaseExchange, KeyPermissions
+from trading.exchange.coinbase.connection import Pace
 from trading.exchange.coinbase.market import PAGE, CoinbaseMarket
 from trading.exchange.coinbase.pace import RateBudget
 
-__all__ = ["PAGE", "CoinbaseMarket", "RateBudget"]
+__all__ = ["PAGE", "CoinbaseExchange", "CoinbaseMarket", "KeyPermissions", "Pace", "RateBudget"]

@@ -98,7 +98,7 @@ class CoinbaseMarket:
 
     def products(self, ids: Sequence[str]) -> dict[str, Product]:
         """The venue's rules; `tradable` is False under any flag that forbids a new order, or a status that is not online."""
-        return {entry["product_id"]: _product(entry) for entry in self._listing(ids)}
+        return {entry["product_id"]: product_rules(entry) for entry in self._listing(ids)}
 
     def candles(self, since: Mapping[str, int], interval: str, until: datetime) -> pd.DataFrame:
         """Candles as the venue gave them, each page (newest first at the venue) put in order of time; values as floats.
@@ -236,7 +236,7 @@ def _required(entry: dict[str, Any], key: str) -> Decimal:
     return number
 
 
-def _product(entry: dict[str, Any]) -> Product:
+def product_rules(entry: dict[str, Any]) -> Product:
     tradable = entry.get("status") == "online" and not any(entry.get(flag) for flag in _FORBIDDING)
     return Product(
         id=entry["product_id"],

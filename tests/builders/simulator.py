@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +17,17 @@ from typing import Any
 import requests
 from coinbase.rest import RESTClient
 
+from config.credentials import Secret
+from config.credentials.keys import coinbase_key
+from trading.exchange.coinbase import CoinbaseExchange, Pace
+from trading.orders import Mode
 from trading.simulator.tape import Still
 from trading.simulator.venue import MAIN_PORTFOLIO, Venue
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PRICES = {"BTC-USD": Decimal(60000), "ETH-USD": Decimal(2500)}
+HURRY = Pace(private_per_second=10000, public_per_second=10000, attempts=2, patience_seconds=5, backoff_seconds=0)
 BALANCES = {"USD": Decimal(100000), "USDC": Decimal(1000), "BTC": Decimal(2), "ETH": Decimal(10)}
 
 
@@ -65,6 +71,13 @@ class Running:
         made.session.verify = self.line["ca_file"]
         made.session.trust_env = False
         return made
+
+    def exchange(self, key: str = "trade", **changes: Any) -> CoinbaseExchange:
+        """Our adapter on this server, as in a rehearsal; `key` is one that the server made."""
+        parts = self.secret(key)
+        signing = coinbase_key(Secret(parts["name"]), Secret(parts["privateKey"]), key)
+        options = {"host": self.host, "ca_file": Path(self.line["ca_file"]), "pace": HURRY} | changes
+        return CoinbaseExchange(signing, mode=Mode.REHEARSAL, monotonic=time.monotonic, sleep=time.sleep, **options)
 
     def control(self, path: str, body: object = None, method: str = "POST") -> Any:
         """A reply of `/sim/PATH`; an answer other than 200 is an error."""

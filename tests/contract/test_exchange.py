@@ -1,4 +1,4 @@
-"""What every exchange must keep to: the paper exchange, and the benches' venue over TLS.
+"""What every exchange must keep to: the paper exchange, the benches' venue over TLS, and Coinbase over its simulator.
 
 The tests share an account: each looks at its own orders, and at how balances change.
 """
@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
 from deployments.bench import venue
 from tests.builders.plans import NOON, buy, sell
+from tests.builders.simulator import running
 from tests.builders.street import Street, paper_exchange
 from trading.errors import OutcomeUnknown, Unanswered
 from trading.exchange.port import Accepted, Duplicates, Exchange, ExchangeOrder, Status
-from trading.money import ZERO, digest
+from trading.money import ZERO, digest, stamp
 from trading.orders import Fill, Request, Side
 
 LONG_AGO = NOON - timedelta(days=1)
@@ -80,11 +82,24 @@ def bench_place(running: tuple[str, str]) -> Place:
     )
 
 
-@pytest.fixture(params=["paper", "bench"])
+@contextmanager
+def coinbase_place(home: Path) -> Iterator[Place]:
+    """A simulator of its own, because its time does not go back."""
+    with running(home, "--start", stamp(NOON)) as server:
+        server.control("market", {"product_id": "SOL-USD", "price": "100"})
+        yield Place(
+            server.exchange(), "SOL-USD", lambda at: server.control("clock", {"at": at.isoformat()}), server.process.kill
+        )  # fmt: skip
+
+
+@pytest.fixture(params=["paper", "bench", "coinbase"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     if request.param == "paper":
         with paper_place(request.getfixturevalue("database_url")) as opened:
             opened.goes_to(NOON)
+            yield opened
+    elif request.param == "coinbase":
+        with coinbase_place(request.getfixturevalue("tmp_path")) as opened:
             yield opened
     else:
         opened = bench_place(request.getfixturevalue("bench_server"))

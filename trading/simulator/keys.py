@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from trading.errors import ConfigurationError
+from trading.money import derived_id
 from trading.simulator.venue import MAIN_PORTFOLIO
 
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -104,10 +105,15 @@ def make_keys(home: Path) -> dict[str, Path]:
     for name, file in files.items():
         if not file.exists():
             private = ed25519.Ed25519PrivateKey.generate() if name == "ed25519" else ec.generate_private_key(ec.SECP256R1())
-            _write(file, json.dumps({"name": f"organizations/simulator/apiKeys/{name}", "privateKey": _pem(private)}))
+            _write(file, json.dumps({"name": _key_name(name), "privateKey": _pem(private)}))
         entries.append(json.loads(file.read_text()) | {"can_view": True} | _MADE[name])
     _write(home / "keys.json", json.dumps(entries))
     return files
+
+
+def _key_name(name: str) -> str:
+    """In Coinbase's own form, which clients check before they sign."""
+    return f"organizations/{derived_id('sim organization')}/apiKeys/{derived_id('sim key', name)}"
 
 
 def _pem(private: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> str:

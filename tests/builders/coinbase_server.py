@@ -54,6 +54,8 @@ class Venue:
     ][::-1]
     faults: list[Reply | Callable[[socket.socket], None]] = field(default_factory=list)
     asked: list[tuple[str, Query]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    """Of each request, as it arrived."""
     host: str = ""
     ca_file: Path = Path()
 
@@ -119,7 +121,7 @@ def _handler(venue: Venue) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))  # the SDK sends a body with GET
+            venue.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))  # the SDK sends one with GET
             parts = urlsplit(self.path)
             query = parse_qs(parts.query)
             venue.asked.append((parts.path, query))
@@ -134,6 +136,8 @@ def _handler(venue: Venue) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815  # the server's own spelling
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass

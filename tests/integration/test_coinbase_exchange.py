@@ -231,6 +231,14 @@ def test_what_a_key_may_do_is_told_and_a_view_key_reads_but_does_not_trade(serve
     assert outcome.code == "PERMISSION_DENIED"
 
 
+def test_a_password_file_does_not_take_the_place_of_the_signature(
+    server: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert server.exchange().balances()
+
+
 def test_a_key_of_the_other_kind_signs_too(server: Running) -> None:
     assert send(server.exchange("ed25519"), buy())
 

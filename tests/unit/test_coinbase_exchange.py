@@ -356,7 +356,7 @@ def test_orders_are_read_over_all_pages_and_open_ones_of_any_age_with_them(serve
 @pytest.mark.parametrize(
     "pages",
     [
-        [orders_page(order_row("a"), cursor="2"), orders_page(order_row("b"), cursor="2")],
+        [orders_page(order_row("a"), cursor="2"), orders_page(order_row("b"), cursor="2"), orders_page(), orders_page()],
         [orders_page(cursor="2")],
         [ok({"orders": [order_row("a")], "has_next": True, "cursor": ""})],
         [ok({"orders": [order_row("a")]})],
@@ -410,7 +410,13 @@ def test_fills_end_with_an_empty_page_are_told_once_oldest_first_and_know_their_
     ]  # fmt: skip
     found = exchange(server).fills(NOON)
     assert [(fill.entry_id, fill.client_order_id) for fill in found] == [("e-1", ID), ("e-2", None)]
+    assert server.asked[0][1]["start_sequence_timestamp"] == ["2026-11-24T11:58:00Z"], "an entry may be dated before its trade"
     assert server.asked[-1][1]["order_ids"] == ["v-1", "v-2"]
+
+
+def test_fills_of_one_moment_keep_the_venues_order(server: Venue) -> None:
+    server.faults = [ok({"fills": [fill_row("second"), fill_row("first")], "cursor": ""}), orders_page(order_row())]
+    assert [fill.entry_id for fill in exchange(server).fills(NOON)] == ["first", "second"]
 
 
 def test_the_client_of_a_fill_is_not_asked_twice(server: Venue) -> None:
@@ -496,9 +502,10 @@ def test_a_read_that_is_refused_is_unanswered_at_once(server: Venue, reply: Http
 
 def test_cancels_go_out_by_the_hundred_and_refusals_come_back_with_their_reason(server: Venue) -> None:
     ids = [f"v-{number}" for number in range(205)]
-    told = [{"success": id_ != "v-7", "failure_reason": "UNKNOWN_CANCEL_ORDER", "order_id": id_} for id_ in ids]
+    told = [{"success": id_ != "v-7", "failure_reason": "UNKNOWN_CANCEL_ORDER", "order_id": id_} for id_ in ids[:-1]]
+    told.append({"order_id": "v-204"})
     server.faults = [ok({"results": told[first : first + 100]}) for first in (0, 100, 200)]
-    assert exchange(server).cancel(ids) == {"v-7": "UNKNOWN_CANCEL_ORDER"}
+    assert exchange(server).cancel(ids) == {"v-7": "UNKNOWN_CANCEL_ORDER", "v-204": "no reason"}
     assert [len(json.loads(body)["order_ids"]) for body in server.bodies] == [100, 100, 5]
 
 

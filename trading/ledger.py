@@ -66,7 +66,7 @@ class Posting(NamedTuple):
 
 
 class Transaction(NamedTuple):
-    """One balanced entry. `source` names what caused it; a second one of the same source and kind is refused."""
+    """One balanced entry. `source` names what caused it; a second one of the portfolio, source and kind is refused."""
 
     kind: str
     source_type: str
@@ -77,8 +77,13 @@ class Transaction(NamedTuple):
     """The transaction whose exact negative this is."""
 
     @property
+    def book(self) -> str:
+        """The portfolio that it belongs to: all of its accounts are of one."""
+        return self.postings[0].account.book
+
+    @property
     def id(self) -> UUID:
-        return derived_id("transaction", self.kind, self.source_type, self.source_id)
+        return derived_id("transaction", self.book, self.kind, self.source_type, self.source_id)
 
 
 class Booking(NamedTuple):
@@ -140,7 +145,7 @@ def book_fill(lots: Lots, fill: Fill, book: str, plan: str, fee_lots: Lots | Non
     realised = uncovered = ZERO
     if fill.side is Side.BUY:
         rebate = -fill.fee if fill.fee < 0 and fill.fee_asset == pair.base else ZERO  # coin for nothing: it joins what was bought
-        lot, matches = lots.open(Lot(_lot_id(fill, kind), quantity + rebate, notional, fill.traded_at))
+        lot, matches = lots.open(Lot(_lot_id(fill, book, kind), quantity + rebate, notional, fill.traded_at))
         opened.append(lot)
         lines = {pair.venue_quote: -notional, pair.venue_base: quantity, pair.trading_base: -quantity,
                  pair.trading_quote: notional}  # fmt: skip
@@ -165,9 +170,9 @@ def book_fill(lots: Lots, fill: Fill, book: str, plan: str, fee_lots: Lots | Non
     return Booking(transaction, tuple(opened), tuple(matches), realised, uncovered)
 
 
-def _lot_id(fill: Fill, kind: str) -> UUID:
+def _lot_id(fill: Fill, book: str, kind: str) -> UUID:
     """A fill opens one lot at most: what it bought, or the coin that a sale was rebated."""
-    return derived_id("lot", fill.entry_id) if kind == "fill" else derived_id("lot", fill.entry_id, kind)
+    return derived_id("lot", book, kind, fill.entry_id)
 
 
 class _Fee(NamedTuple):
@@ -191,7 +196,7 @@ def _book_fee(fee: _Fee, lines: dict[Account, Decimal], opened: list[Lot], match
     lines[pair.venue_base] -= amount
     if amount < 0:  # coin that cost nothing
         if fee.fill.side is Side.SELL:
-            lot, given_up = fee.lots.open(Lot(_lot_id(fee.fill, fee.kind), -amount, ZERO, fee.fill.traded_at))
+            lot, given_up = fee.lots.open(Lot(_lot_id(fee.fill, pair.fees.book, fee.kind), -amount, ZERO, fee.fill.traded_at))
             opened.append(lot)
             matches += given_up
         lines[pair.trading_base] += amount

@@ -87,6 +87,7 @@ class _Entry:
         self.movement = movement
         self.at = at
         self.lines: dict[Account, Decimal] = {}
+        self.lot_id = derived_id("lot", at.book, "movement", movement.entry_id)
 
     def move(self, kind: str, asset: str, amount: Decimal, product: str = "") -> None:
         account = Account(self.at.book, self.at.plan, kind, asset, product)
@@ -117,9 +118,7 @@ def _arrive(entry: _Entry, lots: Lots, price: Decimal | None) -> Booking:
         return entry.booking(uncovered=moved.amount)
     value = ledger_round(moved.amount * price)
     origin = "income" if moved.kind is MovementKind.INCOME else "deposit"
-    lot, given_up = lots.open(
-        Lot(derived_id("lot", "movement", moved.entry_id), moved.amount, value, moved.happened_at, origin, origin == "income")
-    )
+    lot, given_up = lots.open(Lot(entry.lot_id, moved.amount, value, moved.happened_at, origin, origin == "income"))
     entry.trade(moved.asset, moved.amount, value)
     entry.move(_contra(moved), cash, -value)
     return entry.booking((lot,), given_up)
@@ -153,7 +152,7 @@ def _convert(entry: _Entry, lots: Lots) -> Booking:
     entry.move("venue", moved.asset, -moved.amount)
     entry.move("venue", to_asset, to_amount)
     if moved.asset == cash:
-        lot, given_up = lots.open(Lot(derived_id("lot", "movement", moved.entry_id), to_amount, moved.amount, moved.happened_at))
+        lot, given_up = lots.open(Lot(entry.lot_id, to_amount, moved.amount, moved.happened_at))
         entry.trade(to_asset, to_amount, moved.amount)
         return entry.booking((lot,), given_up)
     if to_asset != cash:

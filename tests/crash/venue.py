@@ -40,7 +40,6 @@ Row = dict[str, Any]
 class Account:
     """One account: what it was sent (the oracle's evidence), and what came of it."""
 
-    name: str
     duplicates: str = "replays"
     prices: dict[str, str] = field(default_factory=dict)
     script: list[str] = field(default_factory=list)
@@ -87,7 +86,7 @@ class Account:
     def _take(self, body: Row, at: str, *, halved: bool) -> Row:
         quantity = Decimal(body["quantity"]) / (2 if halved else 1)
         order = {
-            "exchange_order_id": f"{self.name}-X{len(self.orders) + 1}", "client_order_id": body["client_order_id"],
+            "exchange_order_id": f"X{len(self.orders) + 1}", "client_order_id": body["client_order_id"],
             "product": body["product"], "side": body["side"], "quantity": f"{quantity:f}",
             "limit_price": body["limit_price"], "status": "open",
             "filled": "0", "fees": "0", "at": at, "other_terms": halved,
@@ -222,7 +221,7 @@ class Exchange:
         self.journal = journal.open("a")
 
     def _apply(self, asked: Row) -> Any:
-        account = self.accounts.setdefault(asked["account"], Account(asked["account"]))
+        account = self.accounts.setdefault(asked["account"], Account())
         return getattr(account, asked["op"])(**asked["with"])
 
     def answer(self, asked: Row) -> tuple[str, Any]:

@@ -37,8 +37,8 @@ def told(**tables: int) -> str:
 def entry(source: str, amount: int, *, kind: str = "equity", reverses: str = "null") -> str:
     """A balanced transaction that takes so much USD out of the venue's account, into the account of that kind."""
     return f"""
-        insert into keel.txn (id, kind, source_type, source_id, effective_at, reverses)
-          select gen_random_uuid(), 'adjust', 'test', '{source}', now(), {reverses};
+        insert into keel.txn (id, book, kind, source_type, source_id, effective_at, reverses)
+          select gen_random_uuid(), 'paper:main', 'adjust', 'test', '{source}', now(), {reverses};
         insert into keel.posting select t.id, row_number() over () - 1, a.id, 'USD',
             case a.kind when 'venue' then -({amount}) else {amount} end
           from keel.txn t, keel.account a where t.source_id = '{source}' and a.asset = 'USD' and a.kind in ('venue', '{kind}');

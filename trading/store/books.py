@@ -142,12 +142,13 @@ class Books:
         """
         rows = self._rows(
             """select t.id as txn_id, t.kind as txn_kind, t.source_type, t.source_id, t.effective_at, f.*
-               from keel.txn t join keel.fill f on f.book = %s and f.entry_id = t.source_id
-               where t.source_type = 'fill' and t.reverses is null
+               from keel.txn t join keel.fill f on (f.book, f.entry_id) = (t.book, t.source_id)
+               where t.book = %s and t.source_type = 'fill' and t.reverses is null
                  and not exists (select from keel.txn r where r.reverses = t.id)
                  and exists (select from keel.posting p join keel.account a on a.id = p.account_id
                              where p.txn_id = t.id and a.plan = %s)
-                 and t.seq >= (select max(o.seq) from keel.txn o where (o.source_type, o.source_id) = ('fill', %s))
+                 and t.seq >= (select max(o.seq) from keel.txn o
+                               where (o.book, o.source_type, o.source_id) = (t.book, 'fill', %s))
                order by t.seq""",
             book, plan, entry_id,
         )  # fmt: skip

@@ -74,16 +74,17 @@ where coalesce(l.realised, 0) <> coalesce(-a.posted, 0);
 --   fills); one that the venue took back has none, and neither has its word about that.
 select 'fill ' || f.entry_id || ' has ' || count(t.id) || ' transactions, expected ' || (s.entry_id is not null)::int from keel.fill f
 left join keel.standing_fill s on (s.book, s.entry_id) = (f.book, f.entry_id)
-left join (select source_id, id from keel.txn t where source_type = 'fill' and reverses is null
-             and not exists (select from keel.txn r where r.reverses = t.id)) t on t.source_id = f.entry_id
+left join (select book, source_id, id from keel.txn t where source_type = 'fill' and reverses is null
+             and not exists (select from keel.txn r where r.reverses = t.id)) t
+  on (t.book, t.source_id) = (f.book, f.entry_id)
 group by f.book, f.entry_id, s.entry_id having count(t.id) <> (s.entry_id is not null)::int;
 
 -- name: transactions_have_a_source
 --   FIL-2
 select 'transaction ' || t.id || ' has no ' || t.source_type || ' ' || t.source_id from keel.txn t
 where t.reverses is null and (
-  (t.source_type = 'fill' and not exists (select from keel.fill f where f.entry_id = t.source_id))
-  or (t.source_type = 'movement' and not exists (select from keel.movement m where m.entry_id = t.source_id))
+  (t.source_type = 'fill' and not exists (select from keel.fill f where (f.book, f.entry_id) = (t.book, t.source_id)))
+  or (t.source_type = 'movement' and not exists (select from keel.movement m where (m.book, m.entry_id) = (t.book, t.source_id)))
   or (t.source_type = 'plan' and not exists (select from keel.portfolio p where t.source_id like p.book || ':%')));
 
 -- name: reversals_are_exact

@@ -6,7 +6,7 @@ alter domain keel.account_kind drop constraint account_kind_check;
 alter domain keel.account_kind add check (value in ('venue', 'trading', 'fees', 'income', 'equity', 'suspense'));
 alter table keel.lot_match alter column quantity type keel.quantity, alter column cost type keel.holding;
 alter table keel.lot drop column origin, drop column basis_known;
-alter table keel.txn drop column reverses, drop column seq;
+alter table keel.txn drop column reverses, drop column seq, drop column book, add unique (source_type, source_id, kind);
 alter table keel.fill drop column kind, drop column adjusts, alter column client_order_id set not null;
 drop index keel.cycle_claimed;
 alter table keel.cycle drop column policy;

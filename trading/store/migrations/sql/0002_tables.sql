@@ -16,6 +16,11 @@ alter table keel.fill alter column client_order_id drop not null,
   add foreign key (book, adjusts) references keel.fill (book, entry_id);
 create unique index on keel.fill (book, adjusts) where adjusts is not null;
 
+-- A source is one portfolio's: two venues may use the same entry id.
+alter table keel.txn add column book text references keel.portfolio;
+update keel.txn t set book = (select a.book from keel.posting p join keel.account a on a.id = p.account_id where p.txn_id = t.id limit 1);
+alter table keel.txn alter column book set not null, drop constraint txn_source_type_source_id_kind_key,
+  add unique (book, source_type, source_id, kind);
 alter table keel.txn add column reverses uuid unique references keel.txn,
   add column seq bigint generated always as identity;     -- the order in which they were posted
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
+from trading.absorber import Absorber, Settled
 from trading.desk import Desk
 from trading.errors import BooksRefused, OutcomeUnknown, Unanswered
 from trading.exchange.port import RESOLUTIONS, Accepted, ExchangeOrder, Rejected
@@ -20,7 +21,7 @@ from trading.market import Quote
 from trading.orders import Fill, FillKind, Intent, Order, Side, State, client_order_id
 from trading.plan import order_price
 from trading.risk import Approved
-from trading.settlement import Absorber, Settled, disagree, last_look, same_terms, scan, settle
+from trading.settlement import disagree, last_look, same_terms, scan, settle
 from trading.store.journal import Change
 
 _Item = TypeVar("_Item")
@@ -109,7 +110,7 @@ def send(desk: Desk, epoch: int, orders: Sequence[Order]) -> Settled:
 
 
 def _resolve_doubts(desk: Desk, epoch: int) -> Settled:
-    """Scans for orders in doubt; where the venue replays by client id, sends those that it does not list once more.
+    """Scans for orders in doubt; where the venue replays by client id, sends those of the plan that it does not list once more.
 
     The same bytes under the same id, within their time to live and while every breaker is closed; else the scans of later
     runs decide.
@@ -122,10 +123,14 @@ def _resolve_doubts(desk: Desk, epoch: int) -> Settled:
             total.join(settle(desk))
         except Unanswered:
             break  # the venue tells nothing now: reconciliation and later runs ask again
-        doubts = [order for order in desk.books.live_orders(desk.book) if order.state is State.IN_DOUBT]
+        live = desk.books.live_orders(desk.book)
+        doubts = [order for order in live if order.state is State.IN_DOUBT and order.intent.owner.plan == desk.plan.name]
         if not doubts:
             break
-        total.join(_send_batch(desk, epoch, doubts, replay=True))
+        again = _send_batch(desk, epoch, doubts, replay=True)
+        if not again.states:
+            break  # none may go any more: too late, or a breaker that is not closed
+        total.join(again)
     return total
 
 
@@ -141,6 +146,8 @@ def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, replay: bool 
                 absorber.settled.states[order.id] = State.ABANDONED
             continue
         outcome = _submit(desk, order, deadline)
+        if replay and not isinstance(outcome, Accepted):  # bytes left before: no "no" of today is about those
+            outcome = "doubt", State.IN_DOUBT, f"sent again: {outcome[2]}"
         if isinstance(outcome, Accepted):
             sent.append((order, outcome))
         else:

@@ -194,6 +194,36 @@ def test_an_order_that_turns_up_after_it_was_given_up_is_believed_and_stops_new_
     assert balances(desk) == theirs(desk)
 
 
+def test_two_portfolios_whose_venues_use_the_same_ids_each_have_their_own_books(database_url: str) -> None:
+    """Two venues number their fills alike: entry-0 here is not entry-0 there."""
+    for portfolio in ("main", "other"):
+        with quick_desk(database_url, portfolio=portfolio) as opened:
+            hand.place(opened, buy(), "A")
+            hand.place(opened, sell(), "B")
+            assert reconcile(opened).clean
+            assert balances(opened) == theirs(opened)
+    assert not unproved(database_url)
+
+
+def test_a_no_to_the_second_sending_says_nothing_of_the_first(desk: Desk) -> None:
+    venue(desk).visibility_lag_seconds = 120
+    venue(desk).loses, venue(desk).hides = 1, True
+    submit = venue(desk).submit
+
+    def refuses_the_second(body: str) -> object:
+        if venue(desk).submitted:
+            venue(desk).submitted += 1
+            return Rejected("UNAUTHORISED", "the key was revoked meanwhile")
+        return submit(body)
+
+    venue(desk).submit = refuses_the_second  # type: ignore[method-assign,assignment]
+    order = order_of(hand.place(desk, buy()))
+    assert order.state is State.IN_DOUBT
+    venue(desk).hides = False
+    reconcile(desk)
+    assert desk.books.orders([order.id])[order.id].state is State.FILLED
+
+
 # --------------------------------------------------------------------------------------------- late fills, adjustments
 
 

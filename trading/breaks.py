@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from trading.desk import Desk, breaker_change
-from trading.errors import Stale
+from trading.desk import Desk
 from trading.money import derived_id
-from trading.risk import BreakerRow, Level, open_breaker
+from trading.risk import Level
+from trading.store.halting import tighten
 from trading.store.journal import Change
 
 
@@ -92,29 +92,8 @@ def react(desk: Desk) -> None:
         if kind is None or kind.reach is None or kind.level is None:
             continue
         for scope in _scopes(desk, kind.reach, row["asset"]):
-            tighten(desk, scope, kind.level, f"{row['class']} {row['subject']}: {kind.means}", actor="breaker")
-
-
-def tighten(desk: Desk, scope: str, level: Level, reason: str, *, actor: str) -> BreakerRow | None:
-    """Opens a breaker at a level; one that is open already only ever gets stricter. Takes no lock: a trip never waits.
-
-    None for a scope without a row: that is open by itself.
-    """
-    while True:
-        rows = desk.books.breakers([scope])
-        if not rows:
-            return None
-        before = rows[0]
-        after = open_breaker(before, desk.plan.breaker, desk.market_now(), level=level, reason=reason, actor=actor)
-        if after.generation == before.generation:
-            return after
-        change = Change()
-        change.add("breakers", **breaker_change(after, before, actor=actor))
-        try:
-            desk.journal.record("breaker", change)
-        except Stale:
-            continue  # it moved between the look and the move: each round somebody got on, so this ends
-        return after
+            reason = f"{row['class']} {row['subject']}: {kind.means}"
+            tighten(desk.journal, scope, kind.level, reason, desk.market_now(), actor="breaker", rules=desk.plan.breaker)
 
 
 def _scopes(desk: Desk, reach: Reach, asset: str) -> list[str]:

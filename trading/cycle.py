@@ -19,10 +19,10 @@ from typing import Any
 
 from trading import execution, settlement, strategies, summary
 from trading import reconcile as reconciling
+from trading.absorber import Settled
 from trading.allocation import Proposal, allocate
 from trading.desk import (
     Desk,
-    breaker_change,
     day_start,
     evaluation_row,
     lateness,
@@ -55,7 +55,7 @@ class Cycle:
     """Why the slot is not traded; empty when it is."""
     exits_only: str = ""
     """Why the slot takes no new risk, though it is traded; empty when it may."""
-    settled: settlement.Settled = field(default_factory=settlement.Settled)
+    settled: Settled = field(default_factory=Settled)
     quality: QualityVerdict | None = None
     market: Market | None = None
     signals: dict[str, float] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Cycle:
     """Approved, but not let through: by the breaker, or because the run is late."""
     breaker: breakers.Verdict | None = None
     violations: list[breakers.Violation] = field(default_factory=list)
-    executed: settlement.Settled = field(default_factory=settlement.Settled)
+    executed: Settled = field(default_factory=Settled)
     reconciliation: reconciling.Reconciliation | None = None
     summary: dict[str, Any] = field(default_factory=dict)
 
@@ -212,7 +212,7 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
         if after.generation != before.generation:
             change = Change()
             found_by = [violation.to_dict() for violation in cycle.violations]
-            change.add("breakers", **breaker_change(after, before, actor="breaker", violations=found_by))
+            change.breaker(after, before, actor="breaker", violations=found_by)
             desk.journal.record("breaker", change)
     cycle.breaker = _standing(desk)
     through = [

@@ -155,7 +155,7 @@ def open_books(desk: Desk) -> bool:
         change.add("equity", book=book, plan=plan.name, at=desk.market_now() - timedelta(seconds=1), equity=plan.capital,
                    cash=plan.capital, unrealised=ZERO, realised=ZERO, fees=ZERO)  # fmt: skip
     for row in missing_breakers(desk):  # a plan that gained a product gains its row
-        change.add("breakers", **breaker_change(row, None, actor="opening"))
+        change.breaker(row, None, actor="opening")
     if is_new:
         # The venue first: a crash in between leaves capital that the next start deposits no second time.
         desk.fund(plan.cash_asset, plan.capital, f"opening:{plan.name}")
@@ -178,16 +178,6 @@ def missing_breakers(desk: Desk) -> list[BreakerRow]:
     wanted = [*desk.scopes, *(desk.product_scope(product) for product in desk.plan.products)]
     known = {row.scope for row in desk.books.breakers(wanted)}
     return [closed(scope, desk.market_now()) for scope in wanted if scope not in known]
-
-
-def breaker_change(after: BreakerRow, before: BreakerRow | None, *, actor: str, violations: object = ()) -> dict[str, object]:
-    """The row of a `Change` that moves a breaker."""
-    values = {name: getattr(after, name) for name in BreakerRow.__dataclass_fields__}
-    return values | {
-        "from_state": None if before is None else before.state,
-        "actor": actor,
-        "violations": list(violations) if isinstance(violations, list | tuple) else violations,
-    }
 
 
 class Lateness(NamedTuple):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from trading import execution, settlement
-from trading.breaks import tighten
-from trading.desk import Desk, breaker_change, day_start, evaluation_row, open_books, see_market
+from trading.absorber import held_account
+from trading.desk import Desk, day_start, evaluation_row, open_books, see_market
 from trading.errors import ConfigurationError, OutcomeUnknown
 from trading.market import Market, last_close
 from trading.money import ZERO
@@ -21,6 +21,7 @@ from trading.orders import Order, Request, State
 from trading.reconcile import Reconciliation, reconcile
 from trading.risk import Approved, BreakerRow, Level, NotResumed, Refused, permits, strictest, validate
 from trading.risk import resume as resumed
+from trading.store.halting import tighten
 from trading.store.journal import Change
 
 LOCK_WAIT_SECONDS = 60.0
@@ -155,7 +156,7 @@ def _move(desk: Desk, order: Order, event: str, to: State, note: str) -> None:
     change = Change()
     change.event(order.id, order.seq + 1, (order.state, event, to), evidence=note)
     if event == "abandon":
-        change.hold(order.id, settlement.held_account(desk, order), ZERO)
+        change.hold(order.id, held_account(desk, order), ZERO)
     desk.journal.record(f"hand.{event}", change)
 
 
@@ -164,7 +165,8 @@ def _move(desk: Desk, order: Order, event: str, to: State, note: str) -> None:
 
 def trip(desk: Desk, scope: str, level: Level, reason: str) -> BreakerRow:
     """Opens a breaker at a level; one that is open already only ever gets stricter. Raises ConfigurationError (scope)."""
-    return tighten(desk, scope, level, reason, actor=_actor(desk)) or _breaker(desk, scope)
+    _breaker(desk, scope)  # only a scope that is there: a slip of the pen would halt nothing
+    return tighten(desk.journal, scope, level, reason, desk.market_now(), actor=_actor(desk), rules=desk.plan.breaker)
 
 
 def resume(desk: Desk, scopes: list[str] | None, reason: str) -> list[BreakerRow | NotResumed]:
@@ -191,7 +193,7 @@ def _store(desk: Desk, before: BreakerRow, after: BreakerRow) -> None:
     if after.generation == before.generation:
         return
     change = Change()
-    change.add("breakers", **breaker_change(after, before, actor=_actor(desk)))
+    change.breaker(after, before, actor=_actor(desk))
     desk.journal.record("breaker.resume", change)
 
 

@@ -12,13 +12,14 @@ from decimal import Decimal
 from typing import Any
 
 from trading import outside
+from trading.absorber import Settled
 from trading.breaks import Difference, react, write_down
 from trading.desk import Desk
 from trading.exchange.port import Balance, ExchangeOrder, readable
 from trading.ledger import Account, Posting, Transaction
 from trading.money import ZERO, stamp, text
 from trading.orders import UNKNOWN_STATES, Order
-from trading.settlement import Settled, last_look, settle
+from trading.settlement import last_look, settle
 from trading.store.journal import Change
 
 CONFIRM_SECONDS = 30.0

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from trading import outside, settlement
+from trading.absorber import Absorber
 from trading.amend import reversal
 from trading.desk import Desk
 from trading.errors import ConfigurationError
@@ -64,7 +65,7 @@ def _believe(desk: Desk, order_id: UUID) -> None:
     theirs = seen.orders.get(str(order_id), [])
     if len(theirs) != 1:
         raise ConfigurationError(f"order {order_id}: found {len(theirs)} of that id at the exchange, expected one to adopt")
-    absorber = settlement.Absorber(desk)
+    absorber = Absorber(desk)
     fills = absorber.load([order], [fill for fill in seen.fills if fill.exchange_order_id == theirs[0].exchange_order_id])
     evidence = [("ack", State.OPEN)] if order.state is State.IN_DOUBT else []
     settlement.believe(absorber, order, theirs[0], fills.get(theirs[0].exchange_order_id, []), evidence=evidence)

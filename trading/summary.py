@@ -7,9 +7,9 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from trading.absorber import describe
 from trading.market import interval_seconds
 from trading.money import ZERO, stamp, text
-from trading.settlement import describe
 from trading.strategies import explain
 
 if TYPE_CHECKING:

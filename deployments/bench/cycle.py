@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from config.postgres import EmbeddedPostgres, find_binaries
 from config.prefect import api_url, client_settings, stack_environment
 from deployments.bench import venue
+from deployments.bench._still import BARE, ledger, timed
 from deployments.stack.premises import choose_port
 from trading import cycle as cycles
 from trading.desk import Desk
@@ -36,7 +36,7 @@ from trading.plan import Limits, Plan
 from trading.quality import QualityGate
 from trading.store.books import Books
 from trading.store.candles import CandleStore
-from trading.store.database import Connection, Sessions, connect, migrate
+from trading.store.database import Connection, Sessions, connect
 from trading.store.journal import Author, Journal
 from trading.store.roles import Role
 
@@ -98,15 +98,9 @@ def floor(client: venue.Client, connection: Connection, count: int, slot: dateti
         )
         reply = client.post("/orders", body)
         connection.execute(
-            "insert into bare (product, side, quantity, reply) values (%s, %s, %s, %s)",
+            BARE,
             (row[0], "buy", Decimal("0.5"), reply["exchange_order_id"]),
         )
-
-
-def timed(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
 
 
 def run(products: int = 10, *, bare: bool = False, rounds: int = 7) -> dict[str, Any]:
@@ -114,18 +108,11 @@ def run(products: int = 10, *, bare: bool = False, rounds: int = 7) -> dict[str,
     with ExitStack() as stack:
         if not bare:
             stack.enter_context(prefect_server())
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = EmbeddedPostgres(folder / "postgres", find_binaries(None), os.environ.get("KEEL_PG_USER"))
-        server.start()
-        stack.callback(server.stop)
-        server.create_database("bench")
-        url = server.url("bench")
-        migrate(url)
+        url = stack.enter_context(ledger())
         ours_address, floor_address = (stack.enter_context(venue.running()) for _ in range(2))
         _store_the_past(url, ours_address, products)
         desk = stack.enter_context(bench_desk(url, venue.Client(*ours_address), products))
         connection = stack.enter_context(connect(url))
-        connection.execute("create table bare (id bigserial primary key, product text, side text, quantity numeric, reply text)")
         by_hand = venue.Client(*floor_address)
         ours: list[float] = []
         floors: list[float] = []

@@ -17,12 +17,12 @@ from typing import Any
 from uuid import UUID
 
 from deployments.bench._still import PRICE, PRODUCTS, START, bare_commits, ledger, see, still_desk, timed
+from trading.absorber import Absorber
 from trading.desk import Desk
 from trading.execution import stage
 from trading.ledger import book_fill
 from trading.lots import Lots
 from trading.orders import Fill, Intent, Order, Request, Side, State, client_order_id, order_terms, slot_name
-from trading.settlement import Absorber
 from trading.store.database import connect
 from trading.store.journal import Change
 

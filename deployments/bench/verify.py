@@ -8,34 +8,25 @@ The ledger is filled by whole cycles of 100 products against the benches' venue,
 
 from __future__ import annotations
 
-import os
 import statistics
-import tempfile
 from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, LiteralString
 
 from psycopg import sql
 
-from config.postgres import EmbeddedPostgres, find_binaries
 from deployments.bench import venue
-from deployments.bench.cycle import FIRST_SLOT, bench_desk, timed
+from deployments.bench._still import ledger, timed
+from deployments.bench.cycle import FIRST_SLOT, bench_desk
 from trading import cycle as cycles
-from trading.store.database import Connection, connect, migrate
+from trading.store.database import Connection, connect
 from trading.store.verify import verify
 
 
 def run(orders: int = 10_000, products: int = 100, rounds: int = 3) -> dict[str, Any]:
     """Seconds of ours and of the floor (medians over rounds in turn), and how many checks of how many rows that was."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = EmbeddedPostgres(folder / "postgres", find_binaries(None), os.environ.get("KEEL_PG_USER"))
-        server.start()
-        stack.callback(server.stop)
-        server.create_database("bench")
-        url = server.url("bench")
-        migrate(url)
+        url = stack.enter_context(ledger())
         address = stack.enter_context(venue.running())
         _fill(url, venue.Client(*address), orders, products)
         connection = stack.enter_context(connect(url))

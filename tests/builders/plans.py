@@ -26,6 +26,16 @@ MODERATE: dict[str, Any] = {
 }
 
 
+LIVELY: dict[str, Any] = {
+    "strategy": {"name": "deployments.bench.cycle:EveryOther"},
+    "allocation": {"weight": "0.05", "no_trade_band": "0.001"},
+    "limits": {"max_daily_volume_usd": "1000000"},
+    "costs": {"taker_fee": "0.0001", "maker_fee": "0.0001", "slippage": "0.0001"},
+    "breaker": {"max_consecutive_errors": 10**6, "max_error_rate": 1},
+}
+"""A plan that trades at every slot, and that no mishap of a test stops."""
+
+
 def plan(**changes: Any) -> Plan:
     """A moderate plan on BTC-USD and ETH-USD. Nested parts are given as dicts; `limits` changes single limits."""
     limits = Limits.model_validate(MODERATE | changes.pop("limits", {}))

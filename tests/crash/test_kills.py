@@ -17,7 +17,7 @@ from datetime import timedelta
 import pytest
 
 from config.desk import assembled
-from tests.builders.plans import NOON, plan
+from tests.builders.plans import LIVELY, NOON, plan
 from tests.builders.venues import QuietMarket
 from tests.crash import grid
 from trading import cycle as cycles
@@ -28,13 +28,6 @@ from trading.store.verify import verify
 
 KILLS = int(os.environ.get("KEEL_KILLS", "30"))
 PRICES = {"BTC-USD": "50000", "ETH-USD": "2000"}
-LIVELY = {
-    "strategy": {"name": "deployments.bench.cycle:EveryOther"},
-    "allocation": {"weight": "0.05", "no_trade_band": "0.001"},
-    "limits": {"max_daily_volume_usd": "1000000"},
-    "costs": {"taker_fee": "0.0001", "maker_fee": "0.0001", "slippage": "0.0001"},
-    "breaker": {"max_consecutive_errors": 10**6, "max_error_rate": 1},
-}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,7 +14,7 @@ import pytest
 
 from config.desk import assembled
 from config.postgres import EmbeddedPostgres
-from tests.builders.plans import NOON, plan
+from tests.builders.plans import LIVELY, NOON, plan
 from tests.builders.venues import QuickExchange, QuietMarket, quick_desk
 from trading import cycle as cycles
 from trading import hand
@@ -29,12 +29,6 @@ from trading.store.verify import verify
 SLOTS = int(os.environ.get("KEEL_RACE_SLOTS", "20"))
 LATE = int(os.environ.get("KEEL_LATE_RUNS", "60"))
 PRICES = {"BTC-USD": "50000", "ETH-USD": "2000"}
-LIVELY = {
-    "strategy": {"name": "deployments.bench.cycle:EveryOther"},
-    "allocation": {"weight": "0.05", "no_trade_band": "0.001"},
-    "limits": {"max_daily_volume_usd": "100000"},
-    "costs": {"taker_fee": "0.0001", "maker_fee": "0.0001", "slippage": "0.0001"},
-}
 FORK = multiprocessing.get_context("fork")
 
 

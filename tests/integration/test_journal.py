@@ -12,7 +12,6 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from trading.desk import breaker_change
 from trading.errors import BooksRefused, Busy, Fenced, Stale
 from trading.ledger import Account, Posting, Transaction, book_fill, opening
 from trading.lots import Lots
@@ -44,7 +43,7 @@ class Ledger:
         change.add("portfolios", book=BOOK, mode="paper", name="main", source="synthetic", cash_asset="USD", lot_method="fifo")
         change.transaction(opening(BOOK, PLAN, "USD", Decimal(1000), NOON))
         for scope in (*SCOPES, f"product:{BOOK}:BTC-USD"):
-            change.add("breakers", **breaker_change(closed(scope, NOON), None, actor="test"))
+            change.breaker(closed(scope, NOON), None, actor="test")
         self.journal.record("plan.open", change)
         self.epoch = self.journal.claim_slot(BOOK, PLAN, NOON, NOON, PLAN_SHA, "run", "").epoch
 
@@ -65,7 +64,7 @@ class Ledger:
         before = self.books.breakers([scope])[0]
         after = open_breaker(before, BreakerRules(), NOON, level=level, reason="test", actor="test")
         change = Change()
-        change.add("breakers", **breaker_change(after, before, actor="test"))
+        change.breaker(after, before, actor="test")
         self.journal.record("breaker", change)
 
     def one(self, query: str, *values: object) -> object:
@@ -290,7 +289,7 @@ def test_a_trip_from_an_old_generation_is_stale(ledger: Ledger) -> None:
     after = open_breaker(before, BreakerRules(), NOON, level=Level.NO_NEW, reason="x", actor="test")
     ledger.trip("global", Level.REDUCE_ONLY)
     change = Change()
-    change.add("breakers", **breaker_change(after, before, actor="test"))
+    change.breaker(after, before, actor="test")
     with pytest.raises(Stale, match="moved on"):
         ledger.journal.record("breaker", change)
 

@@ -1,9 +1,8 @@
-"""Halts by the ledger's own keepers (the proof, a restore): they open a breaker and need no desk, plan or exchange for it."""
+"""Opening a breaker: one way for people, for breaks, and for the ledger's own keepers (proof, restore), who have no desk."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from trading.errors import Stale
 from trading.plan import BreakerRules
@@ -12,21 +11,22 @@ from trading.store.books import Books
 from trading.store.journal import Change, Journal
 
 
-def halt(journal: Journal, scope: str, level: Level, reason: str, now: datetime) -> BreakerRow:
-    """Opens the scope's breaker at the level, with the default cool-down; one that is open only ever gets stricter.
+def tighten(
+    journal: Journal, scope: str, level: Level, reason: str, at: datetime, *, actor: str, rules: BreakerRules | None = None
+) -> BreakerRow:
+    """Opens the scope's breaker at the level; one that is open only ever gets stricter, one that is missing is made.
 
-    `now` is wall time; in a ledger of replays alone their market time is used, which a resume is measured by. Takes no lock.
+    `at` is market time. Takes no lock: a trip never waits.
     """
-    books, actor = Books(journal.connection), journal.author().actor
-    at = _market_time(books) or now
+    books = Books(journal.connection)
     while True:
         found = books.breakers([scope])
         before = found[0] if found else closed(scope, at)
-        after = open_breaker(before, BreakerRules(), at, level=level, reason=reason, actor=actor)
+        after = open_breaker(before, rules or BreakerRules(), at, level=level, reason=reason, actor=actor)
         if after.generation == before.generation:
             return after
         change = Change()
-        change.add("breakers", **_row(after), from_state=before.state if found else None, actor=actor, violations=[])
+        change.breaker(after, before if found else None, actor=actor)
         try:
             journal.record("breaker", change)
         except Stale:
@@ -34,8 +34,12 @@ def halt(journal: Journal, scope: str, level: Level, reason: str, now: datetime)
         return after
 
 
-def _row(breaker: BreakerRow) -> dict[str, Any]:
-    return {name: getattr(breaker, name) for name in BreakerRow.__dataclass_fields__}
+def halt(journal: Journal, scope: str, level: Level, reason: str, now: datetime) -> BreakerRow:
+    """`tighten` without a desk: `now` is wall time; in a ledger of replays alone their market time is used, which a resume is
+    measured by. The cool-down is the default one.
+    """
+    at = _market_time(Books(journal.connection)) or now
+    return tighten(journal, scope, level, reason, at, actor=journal.author().actor)
 
 
 def _market_time(books: Books) -> datetime | None:

@@ -21,6 +21,7 @@ from trading.ledger import Account, Booking, Transaction
 from trading.money import canonical, storable
 from trading.movements import Movement
 from trading.orders import Fill, Intent, Request, State
+from trading.risk.breaker import BreakerRow
 from trading.store.database import Connection, Sessions, translated
 from trading.store.roles import Role
 
@@ -115,6 +116,12 @@ class Change:
                  "fee", "fee_asset", "liquidity", "traded_at", "kind")  # fmt: skip
         self.add("fills", book=book, adjusts=adjusts, **{name: getattr(fill, name) for name in names})
 
+    def breaker(self, after: BreakerRow, before: BreakerRow | None, *, actor: str, violations: Sequence[object] = ()) -> None:
+        """Moves a breaker on from where it was seen; None: it is new."""
+        values = {name: getattr(after, name) for name in BreakerRow.__dataclass_fields__}
+        came_from = None if before is None else before.state
+        self.add("breakers", **values, from_state=came_from, actor=actor, violations=list(violations))
+
     def movement(self, movement: Movement, book: str, announcement: UUID | None) -> None:
         self.add("movements", book=book, announcement=announcement, **{
             name: getattr(movement, name)
@@ -124,8 +131,8 @@ class Change:
     def transaction(self, entry: Transaction) -> UUID:
         """The transaction with its lines; returns its id."""
         id_ = entry.id
-        self.add("transactions", id=id_, kind=entry.kind, source_type=entry.source_type, source_id=entry.source_id,
-                 effective_at=entry.effective_at, reverses=entry.reverses)  # fmt: skip
+        self.add("transactions", id=id_, book=entry.book, kind=entry.kind, source_type=entry.source_type,
+                 source_id=entry.source_id, effective_at=entry.effective_at, reverses=entry.reverses)  # fmt: skip
         for line, (account, amount) in enumerate(entry.postings):
             self.account(account)
             self.add("postings", txn_id=id_, line=line, account_id=account.id, asset=account.asset, amount=amount)

@@ -181,14 +181,10 @@ class Reports:
 
     def closed_trades(self, scope: Scope, since: datetime | None = None) -> list[TradeRow]:
         """Every sale with its cost; in-kind fees (quantity given up without proceeds) are no trades."""
-        query = f"""select x.*, coalesce(f.fee, 0) as fees from (
-                      select t.id, t.source_id, t.effective_at as at, l.book, l.plan, l.product, sum(m.quantity) as quantity,
-                             sum(m.cost) as cost, sum(m.proceeds) as proceeds, sum(m.proceeds - m.cost) as realised
-                      from keel.lot_match m join keel.lot l on l.id = m.lot_id join keel.txn t on t.id = m.txn_id
-                      group by 1, 2, 3, 4, 5, 6) x
+        query = f"""select x.*, coalesce(f.fee, 0) as fees from keel.closed_trades x
                     left join keel.fill f on f.book = x.book and f.entry_id = x.source_id
                       and f.fee_asset = split_part(x.product, '-', 2)
-                    where {scope.where()} and x.proceeds <> 0 {"and at >= :since" if since else ""}
+                    where {scope.where()} {"and at >= :since" if since else ""}
                     order by at, x.product"""  # noqa: S608 - parts of this file
         names = TradeRow.__dataclass_fields__
         found = self._mappings(query, since=since, **scope.values)
@@ -285,7 +281,7 @@ class Reports:
 
     def _postings_of(self, order: OrderRow) -> list[dict[str, Any]]:
         query = """select t.source_id as entry_id, t.kind, t.effective_at, t.posted_at, a.name as account, p.amount, p.asset
-                   from keel.fill f join keel.txn t on t.source_type = 'fill' and t.source_id = f.entry_id
+                   from keel.fill f join keel.txn t on (t.book, t.source_type, t.source_id) = (f.book, 'fill', f.entry_id)
                      join keel.posting p on p.txn_id = t.id join keel.account a on a.id = p.account_id
                    where f.client_order_id = :id order by t.posted_at, t.id, p.line"""
         return [dict(row) for row in self._mappings(query, id=order.client_order_id)]

@@ -218,8 +218,8 @@ end $$;
 
 create function keel.apply_transactions(p jsonb) returns int language plpgsql as $$
 begin
-  insert into keel.txn (id, kind, source_type, source_id, effective_at, reverses)
-  select * from jsonb_to_recordset(p) as x (id uuid, kind text, source_type text, source_id text, effective_at timestamptz,
+  insert into keel.txn (id, book, kind, source_type, source_id, effective_at, reverses)
+  select * from jsonb_to_recordset(p) as x (id uuid, book text, kind text, source_type text, source_id text, effective_at timestamptz,
                                             reverses uuid);
   return 1;
 end $$;
@@ -628,10 +628,11 @@ create view keel.positions as
   select book, plan, product, sum(left_quantity) as quantity, sum(left_cost) as cost
   from keel.lot where left_quantity > 0 group by book, plan, product;
 
-create view keel.closed_trades as                          -- one row per sale: what it brought and what it had cost
-  select t.effective_at as at, l.book, l.plan, l.product, sum(m.quantity) as quantity, sum(m.cost) as cost,
+-- One row per sale that stands: what it brought, and what it had cost with the fee that was paid in coin. What brings nothing is
+-- no sale: a fee in coin of a purchase, a withdrawal, a lot that joins a pool.
+create view keel.closed_trades as
+  select t.source_id, t.effective_at as at, l.book, l.plan, l.product, sum(m.quantity) as quantity, sum(m.cost) as cost,
          sum(m.proceeds) as proceeds, sum(m.proceeds - m.cost) as realised
   from keel.lot_match m join keel.lot l on l.id = m.lot_id join keel.txn t on t.id = m.txn_id
-  where m.proceeds <> 0                                    -- a fee in coin, a withdrawal or a pooled lot sells nothing
-    and t.reverses is null and not exists (select from keel.txn r where r.reverses = t.id)
-  group by t.id, t.effective_at, l.book, l.plan, l.product;
+  where t.reverses is null and not exists (select from keel.txn r where r.reverses = t.id)
+  group by t.id, t.source_id, t.effective_at, l.book, l.plan, l.product having sum(m.proceeds) <> 0;

@@ -142,7 +142,10 @@ def test_an_answer_that_takes_too_long_is_a_doubt_and_the_order_is_there(server:
 
 def test_an_answer_with_its_configuration_null_is_read(server: Running, coinbase: CoinbaseExchange) -> None:
     server.fault("null_configuration")
-    send(coinbase, resting())
+    id_ = uuid4()
+    exchange_order_id = send(coinbase, resting(), id_)
+    assert server.oracle["orders_by_client_id"][str(id_)]
+    assert [order.exchange_order_id for order in listed(coinbase, id_)] == [exchange_order_id]
 
 
 def test_an_id_used_before_is_answered_with_the_first_order_and_its_terms_are_told(coinbase: CoinbaseExchange) -> None:

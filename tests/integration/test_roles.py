@@ -338,6 +338,9 @@ def test_two_databases_of_one_server_share_the_roles(postgres: EmbeddedPostgres)
         migrate(postgres.url(name))
         with quick_desk(postgres.url(name)) as desk:
             open_books(desk)
+        with connect(postgres.url(name)) as owner:
+            written = owner.execute("select role from keel.audit where kind = 'plan.open'").fetchall()
+        assert written == [(Role.DECIDE.value,)]
 
 
 def test_a_change_that_no_role_is_named_for_is_refused_before_it_is_sent(database_url: str) -> None:

@@ -50,6 +50,8 @@ def evidence(settings: Settings, file: Path | None = None, keys: Sequence[Path] 
     lines = (anchor_file(settings) if file is None else AnchorFile(file)).read()
     if file is not None and not file.is_file():
         raise ConfigurationError(f"anchors {file}: found no file, expected one of JSON lines")
+    if file is not None and not lines.anchors:
+        raise ConfigurationError(f"anchors {file}: found not one whole anchor, expected some: nothing would be proved by it")
     if file is None and not keys and lines == AnchorLines((), (), ()):
         return None
     return Evidence(lines, public_keys(settings, keys))

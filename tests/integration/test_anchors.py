@@ -199,3 +199,11 @@ def test_no_anchor_is_ever_changed_in_the_ledger(database_url: str, tmp_path: Pa
     assert verify(database_url, evidence(settings)).ok
     with connect(database_url) as connection, pytest.raises(psycopg.Error, match="append-only"):
         connection.execute("delete from keel.anchor")
+
+
+@pytest.mark.parametrize("text", ["", '{"at":"2026-11-24T17:39:03Z","hash":"4a1f'])
+def test_a_copy_without_one_whole_anchor_proves_nothing_and_is_refused(tmp_path: Path, text: str) -> None:
+    copy = tmp_path / "copy.jsonl"
+    copy.write_text(text)
+    with pytest.raises(ConfigurationError, match="found not one whole anchor"):
+        evidence(Settings(home=tmp_path), copy)

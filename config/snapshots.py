@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,8 @@ from trading.store.journal import Author, Journal
 
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "HOME")
 _TIMEOUT_SECONDS = 3600
+_CLOSING_SECONDS = 2.0
+_POLL_SECONDS = 0.05
 
 
 def ready(url: str, settings: Settings) -> None:
@@ -144,8 +147,13 @@ def _rows(connection: Connection) -> int:
 
 
 def _nobody_at(admin: Connection, database: str) -> None:
-    query = "select application_name, pid from pg_stat_activity where datname = %s order by 1, 2"
-    if found := admin.execute(query, (database,)).fetchall():
+    # People and programs: Postgres itself stops its own cleaners there.
+    query = """select application_name, pid from pg_stat_activity
+               where datname = %s and backend_type = 'client backend' order by 1, 2"""
+    until = time.monotonic() + _CLOSING_SECONDS
+    while (found := admin.execute(query, (database,)).fetchall()) and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)  # a session that was closed a moment ago is still listed
+    if found:
         who = ", ".join(f"{application or 'unnamed'} ({pid})" for application, pid in found)
         raise LedgerUnavailable(f"the ledger is in use by {who}: stop the stack (`keel down`) and whatever else uses it")
 

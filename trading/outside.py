@@ -16,6 +16,7 @@ from trading.breaks import Difference
 from trading.desk import Desk
 from trading.exchange.port import ExchangeOrder
 from trading.ledger import Account, Booking, Posting, Transaction
+from trading.lots import Lots
 from trading.market import interval_seconds, last_close
 from trading.money import text
 from trading.movements import Movement, MovementKind, Venue, book_movement
@@ -91,10 +92,13 @@ def book_movements(desk: Desk, out: Outside, movements: Iterable[Movement]) -> N
         return
     announced = desk.books.announcements(desk.book)
     listed = {asset for product in desk.plan.products for asset in product.split("-", 1)}
+    products = {movement: _pair_of(movement, desk.plan.cash_asset) for movement in new}
+    lots, _, _ = desk.books.settling(desk.book, desk.lot_method, {(PLAN, product) for product in products.values()})
     for movement in new:
         announcement = _announcement(announced, movement)
         out.change.movement(movement, desk.book, announcement)
-        booking, product = _movement_booking(desk, movement, listed=movement.asset in listed)
+        product = products[movement]
+        booking = _movement_booking(desk, movement, product, lots[PLAN, product], listed=movement.asset in listed)
         out.change.booking(booking, desk.book, PLAN, product)
         if booking.uncovered:
             out.found.append(Difference(kind="uncovered", subject=movement.entry_id, ours="no lot, or no price",
@@ -107,16 +111,15 @@ def book_movements(desk: Desk, out: Outside, movements: Iterable[Movement]) -> N
             )
 
 
-def _movement_booking(desk: Desk, movement: Movement, *, listed: bool) -> tuple[Booking, str]:
-    """The booking and the pair whose lots it moves: the asset against the cash asset, or a conversion's own pair."""
-    cash = desk.plan.cash_asset
-    other = movement.asset if movement.asset != cash else movement.to_asset or cash
-    product = f"{other}-{cash}"
-    lots, _, _ = desk.books.settling(desk.book, desk.lot_method, [(PLAN, product)])
+def _pair_of(movement: Movement, cash: str) -> str:
+    """The pair whose lots a movement moves: its asset against the cash asset, or a conversion's own pair."""
+    return f"{movement.asset if movement.asset != cash else movement.to_asset or cash}-{cash}"
+
+
+def _movement_booking(desk: Desk, movement: Movement, product: str, lots: Lots, *, listed: bool) -> Booking:
     quote = desk.quote(product) if product in desk.plan.products else None
     price = None if quote is None else quote.mid
-    at = Venue(desk.book, PLAN, cash)
-    return book_movement(lots[PLAN, product], movement, at, price=price, listed=listed), product
+    return book_movement(lots, movement, Venue(desk.book, PLAN, desk.plan.cash_asset), price=price, listed=listed)
 
 
 def _announcement(announced: list[dict[str, Any]], movement: Movement) -> UUID | None:

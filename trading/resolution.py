@@ -48,14 +48,27 @@ def resolve(desk: Desk, break_id: UUID, reason: str, *, adopt: bool = False) -> 
 
 
 def _adopt_order(desk: Desk, change: Change, exchange_order_id: str) -> None:
-    """Reverses what the order's fills moved outside of the plans, and books them to the desk's plan, lots and all."""
+    """Reverses what the order's fills moved outside of the plans, and books them to the desk's plan, lots and all.
+
+    Raises ConfigurationError where the plan has not got what the order spent: then it cannot have been the plan's.
+    """
     fills = desk.books.standing_fills(desk.book, exchange_order_id)
     pairs = {(desk.plan.name, fill.product) for fill in fills}
     lots, _, _ = desk.books.settling(desk.book, desk.lot_method, pairs)
+    spent: dict[str, Decimal] = {}
     for fill in fills:
         change.transaction(reversal(outside.foreign_entry(fill, desk.book)))
         booking = book_fill(lots[desk.plan.name, fill.product], fill, desk.book, desk.plan.name)
         change.booking(booking, desk.book, desk.plan.name, fill.product)
+        for account, amount in booking.transaction.postings:
+            if account.kind == "venue":
+                spent[account.asset] = spent.get(account.asset, ZERO) - amount
+    for asset, amount in spent.items():
+        if amount > (free := desk.books.free_cash(desk.book, asset).get(desk.plan.name, ZERO)):
+            raise ConfigurationError(
+                f"order {exchange_order_id}: found {text(free)} {asset} of plan {desk.plan.name} to adopt it with, expected"
+                f" {text(amount)}; resolve it without adopting, or allot first"
+            )
 
 
 def _believe(desk: Desk, order_id: UUID) -> None:

@@ -305,6 +305,21 @@ def test_a_foreign_order_is_booked_outside_of_every_plan_and_reduces_to_exits(de
     assert reconcile(desk).clean
 
 
+@pytest.mark.parametrize(("side", "quantity", "lacks"), [(Side.SELL, "0.0007", "0 ETH"), (Side.BUY, "9", "949 USD")])
+def test_a_plan_adopts_no_order_that_spent_what_it_has_not_got(desk: Desk, side: Side, quantity: str, lacks: str) -> None:
+    hand.place(desk, buy(), "A")
+    moved(desk, MovementKind.INCOME, "ETH", "0.01")
+    moved(desk, MovementKind.DEPOSIT, "USD", "20000")
+    venue(desk).foreign("ETH-USD", side, quantity)
+    reconcile(desk)
+    (row,) = [row for row in desk.books.open_breaks(desk.book) if row["class"] == "foreign_order"]
+    with pytest.raises(ConfigurationError, match=f"found {lacks} of plan default to adopt it with"):
+        resolve(desk, row["id"], "my own order in the app", adopt=True)
+    resolve(desk, row["id"], "it stays outside")
+    assert reconcile(desk).clean
+    assert balances(desk) == theirs(desk)
+
+
 def test_a_resolved_foreign_order_does_not_come_back(desk: Desk) -> None:
     hand.place(desk, buy(), "A")
     venue(desk).foreign("ETH-USD", Side.BUY, "0.01")
@@ -452,3 +467,16 @@ def test_text_from_outside_is_stored_as_text_and_does_nothing(desk: Desk, text: 
     announce(desk, "deposit", "USD", Decimal(1), text)
     (row,) = desk.books.open_breaks(desk.book)
     resolve(desk, row["id"], text)
+
+
+@pytest.mark.parametrize("method", LotMethod)
+def test_movements_of_one_look_follow_each_other_on_the_same_lots(database_url: str, method: LotMethod) -> None:
+    with quick_desk(database_url, lots=method.value, capital=10_000) as desk:
+        hand.place(desk, buy(), "A")
+        moved(desk, MovementKind.DEPOSIT, "ETH", "0.03")
+        moved(desk, MovementKind.INCOME, "ETH", "0.01")
+        moved(desk, MovementKind.WITHDRAWAL, "ETH", "0.035")
+        reconcile(desk)
+        assert balances(desk) == theirs(desk)
+        assert "uncovered" not in classes(desk)
+    assert not unproved(database_url)

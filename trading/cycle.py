@@ -64,7 +64,7 @@ class Cycle:
     refused: list[Refused] = field(default_factory=list)
     approved: list[Approved] = field(default_factory=list)
     held_back: list[Approved] = field(default_factory=list)
-    """Approved, but not let through: by the breaker, or because the run is late."""
+    """Approved, but not let through: by the breaker, by the checks of live trading, or because the run is late."""
     breaker: breakers.Verdict | None = None
     violations: list[breakers.Violation] = field(default_factory=list)
     executed: Settled = field(default_factory=Settled)
@@ -140,8 +140,9 @@ def _slot(desk: Desk, scheduled_at: datetime | None) -> datetime | None:
 
 
 def settle_orders(desk: Desk, cycle: Cycle) -> None:
-    """Resolves whatever earlier runs left: see `trading.settlement`."""
+    """Resolves whatever earlier runs left: see `trading.settlement`. Then asks whether this desk may send at all."""
     cycle.settled = settlement.settle(desk)
+    desk.check_safety()
 
 
 def fetch_prices(desk: Desk, cycle: Cycle) -> None:
@@ -218,7 +219,9 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
     through = [
         approved
         for approved in cycle.approved
-        if breakers.permits(cycle.breaker, approved.request) and not (cycle.exits_only and approved.request.side is Side.BUY)
+        if breakers.permits(cycle.breaker, approved.request)
+        and not (cycle.exits_only and approved.request.side is Side.BUY)
+        and not desk.forbids(approved.request.side)
     ]
     cycle.held_back = [approved for approved in cycle.approved if approved not in through]
     cycle.approved = through

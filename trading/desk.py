@@ -7,7 +7,7 @@ Wall time (`wall`) is what send deadlines and doubts go by. Nothing in `trading/
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,15 +19,16 @@ import pandas as pd
 from trading import strategies
 from trading.errors import ConfigurationError
 from trading.exchange.port import Exchange
-from trading.ledger import Account, opening
+from trading.ledger import OUTSIDE, Account, Transaction, opening, share, stock
 from trading.lots import LotMethod
 from trading.market import Candles, Market, MarketSource, Quote, interval_seconds
-from trading.money import ZERO, dec, derived_id, utc
-from trading.orders import Mode, Owner
+from trading.money import ZERO, dec, derived_id, text, utc
+from trading.orders import Mode, Owner, Side
 from trading.plan import Plan
 from trading.quality import QualityGate, Verdict
 from trading.risk import Approved, Refused
-from trading.risk.breaker import BreakerRow, closed
+from trading.risk.breaker import BreakerRow, closed, unopened
+from trading.safety import PASSED, Safety, needs_checks
 from trading.store.books import Books
 from trading.store.candles import CandleStore
 from trading.store.journal import Change, Journal, request_row
@@ -52,7 +53,11 @@ class Desk:
     pause: Callable[[float], None]
     """Waits so many seconds: between looks at a venue whose lists lag, and between replays."""
     fund: Callable[[str, Decimal, str], None]
-    """Puts a new plan's capital (asset, amount, reference) into the account at the exchange: a deposit on paper."""
+    """Puts a new plan's capital (asset, amount, reference) into the account at the exchange: a deposit on paper, else nothing."""
+    ask_safety: Callable[[], Safety] = field(default=Safety)
+    """Makes the checks of live trading. The default finds none made: a desk that nobody gave checks sends nothing live."""
+    safety: Safety = field(default=Safety())
+    """What the checks of this run said."""
     market_time: datetime | None = field(default=None)
     market: Market | None = field(default=None)
     """What the cycle fetched: the paper exchange fills against the very quotes that the decision was made on."""
@@ -87,6 +92,15 @@ class Desk:
     def account(self, asset: str) -> Account:
         """The plan's own account of an asset at the venue."""
         return Account(self.book, self.plan.name, "venue", asset)
+
+    def check_safety(self) -> Safety:
+        """Makes the checks anew, once per run: after settling, before anything is decided."""
+        self.safety = self.ask_safety() if needs_checks(self.mode) else PASSED
+        return self.safety
+
+    def forbids(self, side: Side) -> str:
+        """Why no order of that side may be sent now, by the checks of live trading; empty when it may."""
+        return self.safety.forbids(side) if needs_checks(self.mode) else ""
 
     def market_now(self) -> datetime:
         """Market time; on a replay outside of a cycle, its position (the last slot that was completed or skipped)."""
@@ -136,8 +150,8 @@ def day_start(at: datetime) -> datetime:
 def open_books(desk: Desk) -> bool:
     """Creates what the plan needs in the ledger, once; True if the plan was new.
 
-    The plan's capital is booked, and the breaker rows that are missing are made: closed on paper, so that it may start.
-    A row that exists is never touched. Must be called with the portfolio's lock held.
+    The plan's capital is booked, and the breaker rows that are missing are made: closed on paper, so that it may start, and
+    open elsewhere, so that it may not. A row that exists is never touched. Must be called with the portfolio's lock held.
     """
     book, plan = desk.book, desk.plan
     check_lot_method(desk)
@@ -146,11 +160,13 @@ def open_books(desk: Desk) -> bool:
         return False
     change = Change()
     change.add("configuration", sha256=plan.sha256, kind="plan", body=plan.canonical())
-    if desk.books.source(book) is None:
+    is_first = desk.books.source(book) is None
+    if is_first:
         change.add("portfolios", book=book, mode=desk.mode, name=plan.portfolio, source=desk.source.name,
                    cash_asset=plan.cash_asset, lot_method=plan.lots)  # fmt: skip
     if is_new:
-        change.transaction(opening(book, plan.name, plan.cash_asset, plan.capital, desk.market_now()))
+        for transaction in _openings(desk, is_first=is_first):
+            change.transaction(transaction)
         # The first mark, just before the first slot: losses and drawdown are measured from it.
         change.add("equity", book=book, plan=plan.name, at=desk.market_now() - timedelta(seconds=1), equity=plan.capital,
                    cash=plan.capital, unrealised=ZERO, realised=ZERO, fees=ZERO)  # fmt: skip
@@ -161,6 +177,30 @@ def open_books(desk: Desk) -> bool:
         desk.fund(plan.cash_asset, plan.capital, f"opening:{plan.name}")
     desk.journal.record("plan.open" if is_new else "plan.change", change)
     return is_new
+
+
+def _openings(desk: Desk, *, is_first: bool) -> Iterator[Transaction]:
+    """How a new plan comes to its capital: made up on paper; out of what the account at the venue really holds elsewhere.
+
+    Raises ConfigurationError when the account has not got that much that is no other plan's.
+    """
+    book, plan, now = desk.book, desk.plan, desk.market_now()
+    if not needs_checks(desk.mode):
+        yield opening(book, plan.name, plan.cash_asset, plan.capital, now)
+        return
+    if is_first:
+        balances = desk.exchange.balances()
+        yield stock(book, {asset: balance.total for asset, balance in balances.items()}, now)
+        free = balances[plan.cash_asset].available if plan.cash_asset in balances else ZERO
+    else:
+        free = desk.books.free_cash(book, plan.cash_asset).get(OUTSIDE, ZERO)
+    if free < plan.capital:
+        raise ConfigurationError(
+            f"capital of plan {plan.name}: found {text(free)} {plan.cash_asset} in the account that is no plan's, expected "
+            f"{text(plan.capital)}: pay it in, or begin with less (--capital)"
+        )
+    lines = share(desk.account(plan.cash_asset), plan.capital)
+    yield Transaction("opening", "plan", f"{book}:{plan.name}", now, lines)
 
 
 def check_lot_method(desk: Desk) -> None:
@@ -177,7 +217,8 @@ def missing_breakers(desk: Desk) -> list[BreakerRow]:
     """Rows for the scopes of the plan that have none yet."""
     wanted = [*desk.scopes, *(desk.product_scope(product) for product in desk.plan.products)]
     known = {row.scope for row in desk.books.breakers(wanted)}
-    return [closed(scope, desk.market_now()) for scope in wanted if scope not in known]
+    first = unopened if needs_checks(desk.mode) else closed
+    return [first(scope, desk.market_now()) for scope in wanted if scope not in known]
 
 
 class Lateness(NamedTuple):

@@ -183,6 +183,8 @@ def _submit(desk: Desk, order: Order, deadline: float) -> Accepted | tuple[str, 
     """Sends one order's stored bytes. Whatever is not a clear answer is a doubt: bytes may have left."""
     if desk.monotonic() > deadline:
         return "abandon", State.ABANDONED, "the send deadline passed before the first byte"
+    if reason := desk.forbids(order.intent.request.side):
+        return "abandon", State.ABANDONED, f"not safe: {reason}"
     try:
         outcome = desk.exchange.submit(order.intent.body)
     except OutcomeUnknown as error:

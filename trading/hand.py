@@ -35,7 +35,7 @@ class HandOrder:
     slot: str
     order: Order | None = None
     code: str = ""
-    """Of a refusal: the check that refused, `breaker_open`, or `refused_before`."""
+    """Of a refusal: the check that refused, `breaker_open`, `not_safe` (live trading), or `refused_before`."""
     message: str = ""
     repeated: bool = False
     """True if an earlier call with the same reference made the order."""
@@ -61,6 +61,7 @@ def place(desk: Desk, request: Request, reference: str | None = None) -> HandOrd
     """
     with at_the_desk(desk):
         settlement.settle(desk)
+        desk.check_safety()
         slot = f"hand:{reference or desk.books.next_hand_reference(desk.book)}"
         found = _known(desk, slot)
         if found is not None and (found.order is None or found.order.state is not State.STAGED):
@@ -107,6 +108,8 @@ def _judge(desk: Desk, slot: str, request: Request, market: Market, epoch: int) 
     if not permits(verdict, request):
         message = f"the breaker {verdict.scope} is open ({verdict.level}): {verdict.reason}"
         return HandOrder(slot=slot, code="breaker_open", message=message)
+    if reason := desk.forbids(request.side):
+        return HandOrder(slot=slot, code="not_safe", message=reason)
     return judged
 
 

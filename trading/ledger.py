@@ -16,7 +16,7 @@ after which trading:USD = 3600 is the cost of the 0.06 BTC still held.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -26,6 +26,9 @@ from uuid import UUID
 from trading.lots import Lot, Lots, Match
 from trading.money import ZERO, derived_id, ledger_round
 from trading.orders import Fill, Side
+
+OUTSIDE = "(outside)"
+"""The share of a portfolio that is no plan's: a name that no plan can have."""
 
 
 class Account(NamedTuple):
@@ -241,6 +244,28 @@ def opening(book: str, plan: str, asset: str, amount: Decimal, at: datetime) -> 
         Posting(Account(book, plan, "equity", asset), -amount),
     )
     return Transaction("opening", "plan", f"{book}:{plan}", at, postings)
+
+
+def stock(book: str, held: Mapping[str, Decimal], at: datetime) -> Transaction:
+    """What an account at a real venue held (asset -> amount) when its portfolio was opened: no plan's, until it is shared out."""
+    lines = (
+        Posting(Account(book, OUTSIDE, kind, asset), sign * amount)
+        for asset, amount in sorted(held.items())
+        if amount
+        for kind, sign in (("venue", 1), ("equity", -1))
+    )
+    return Transaction("stock", "portfolio", book, at, tuple(lines))
+
+
+def share(own: Account, amount: Decimal) -> tuple[Posting, ...]:
+    """Gives cash that no plan owns to the plan of the account; a negative amount takes it back."""
+    other = own._replace(plan=OUTSIDE)
+    return (
+        Posting(own, amount),
+        Posting(own._replace(kind="equity"), -amount),
+        Posting(other, -amount),
+        Posting(other._replace(kind="equity"), amount),
+    )
 
 
 def unbalanced(transaction: Transaction) -> dict[str, Decimal]:

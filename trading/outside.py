@@ -15,7 +15,7 @@ from uuid import UUID
 from trading.breaks import Difference
 from trading.desk import Desk
 from trading.exchange.port import ExchangeOrder
-from trading.ledger import Account, Booking, Posting, Transaction
+from trading.ledger import OUTSIDE, Account, Booking, Posting, Transaction
 from trading.lots import Lots
 from trading.market import interval_seconds, last_close
 from trading.money import text
@@ -23,8 +23,7 @@ from trading.movements import Movement, MovementKind, Venue, book_movement
 from trading.orders import Fill, client_order_id, slot_name
 from trading.store.journal import Change
 
-PLAN = "(outside)"
-"""The share of a portfolio that is no plan's: a name that no plan can have."""
+PLAN = OUTSIDE
 LEGS_MAX = 8
 HAND_MAX = 200
 """How many slices and numbered hand orders are tried, to tell a lost order of ours from a foreign one."""

@@ -19,7 +19,7 @@ from trading.exchange.port import Balance, ExchangeOrder, readable
 from trading.ledger import Account, Posting, Transaction
 from trading.money import ZERO, stamp, text
 from trading.orders import UNKNOWN_STATES, Order
-from trading.settlement import last_look, settle
+from trading.settlement import last_look, settle, within
 from trading.store.journal import Change
 
 CONFIRM_SECONDS = 30.0
@@ -73,7 +73,7 @@ def reconcile(desk: Desk, look_back: timedelta | None = None) -> Reconciliation:
     earlier, for late fills). A balance that still differs is posted to suspense, so that the ledger says what the venue
     says and the open break says why. Raises Unanswered when the exchange cannot be asked.
     """
-    since = desk.market_now() - look_back if look_back is not None else last_look(desk)
+    since = within(desk, desk.market_now() - look_back if look_back is not None else last_look(desk))
     settled = settle(desk)
     look = _look(desk, since)
     if look.differences:

@@ -15,7 +15,7 @@ from trading.amend import reversal
 from trading.desk import Desk
 from trading.errors import ConfigurationError
 from trading.hand import at_the_desk
-from trading.ledger import Account, Posting, Transaction, book_fill
+from trading.ledger import Account, Posting, Transaction, book_fill, share
 from trading.money import ZERO, derived_id, text
 from trading.orders import State
 from trading.store.journal import Change
@@ -124,15 +124,7 @@ def allot(desk: Desk, amount: Decimal) -> None:
         if abs(amount) > free.get(giver, ZERO):
             there = text(free.get(giver, ZERO))
             raise ConfigurationError(f"allot: found {there} {asset} free in {giver}, expected {text(abs(amount))}")
-        own = desk.account(asset)
-        other = own._replace(plan=outside.PLAN)
-        lines = (
-            Posting(own, amount),
-            Posting(own._replace(kind="equity"), -amount),
-            Posting(other, -amount),
-            Posting(other._replace(kind="equity"), amount),
-        )
         change = Change()
         change.transaction(Transaction("allotment", "hand", f"{desk.book}:{desk.plan.name}@{desk.wall().isoformat()}",
-                                       desk.market_now(), lines))  # fmt: skip
+                                       desk.market_now(), share(desk.account(asset), amount)))  # fmt: skip
         desk.journal.record("allot", change)

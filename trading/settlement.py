@@ -20,6 +20,7 @@ from trading.exchange.port import RESOLUTIONS, ExchangeOrder, Status, readable
 from trading.money import ZERO, text
 from trading.movements import Movement
 from trading.orders import DEAD_STATES, LIVE_STATES, UNKNOWN_STATES, Fill, FillKind, Order, State
+from trading.safety import needs_checks
 
 SCAN_OVERLAP = timedelta(minutes=10)
 """Scans reach back further than the oldest live order: clocks differ, and late fills appear behind a cursor."""
@@ -47,6 +48,7 @@ class Scan:
 
 def scan(desk: Desk, since: datetime) -> Scan:
     """Asks the venue. Raises Unanswered: a scan is whole or it is none."""
+    since = within(desk, since)
     orders: dict[str, list[ExchangeOrder]] = {}
     for found in map(readable, desk.exchange.orders(since)):
         orders.setdefault(found.client_order_id or found.exchange_order_id, []).append(found)
@@ -75,6 +77,12 @@ def last_look(desk: Desk) -> datetime:
     now = desk.market_now()
     clean_at = desk.books.last_clean_at(desk.book)
     return now - LOOK_BACK if clean_at is None else min(now, clean_at) - SCAN_OVERLAP
+
+
+def within(desk: Desk, since: datetime) -> datetime:
+    """The time, or that of the stock-taking if it is later: what traded before is in the balances that were found then."""
+    opened_at = desk.books.opened_at(desk.book) if needs_checks(desk.mode) else None
+    return since if opened_at is None else max(since, opened_at)
 
 
 def _is_disturbed(desk: Desk) -> bool:

@@ -15,6 +15,7 @@ from trading.strategies import explain
 if TYPE_CHECKING:
     from trading.cycle import Cycle
     from trading.desk import Desk
+    from trading.orders import Side
     from trading.portfolio import Portfolio
 
 EXPLAINED_MAX = 50
@@ -43,8 +44,7 @@ def summarise(desk: Desk, cycle: Cycle, portfolio: Portfolio, equity: Decimal | 
              "message": refused.message} for refused in cycle.refused
         ] + [
             {"product": held.request.product, "side": held.request.side.value,
-             "code": "late_run" if cycle.exits_only else "breaker_open",
-             "message": cycle.exits_only or f"the breaker is open: {breaker.reason if breaker else ''}"}
+             **dict(zip(("code", "message"), _held_back(desk, cycle, held.request.side), strict=True))}
             for held in cycle.held_back
         ],
         "notes": [str(clip) for clip in cycle.proposal.clips] if cycle.proposal else [],
@@ -61,7 +61,17 @@ def summarise(desk: Desk, cycle: Cycle, portfolio: Portfolio, equity: Decimal | 
         "breaker": {"state": breaker.state.value, "scope": breaker.scope, "reason": breaker.reason} if breaker else None,
         "reconciliation": cycle.reconciliation.to_dict() if cycle.reconciliation else None,
         "doubts": cycle.settled.in_doubt + cycle.executed.in_doubt,
+        "unsafe": [str(check) for check in desk.safety.failed],
     }  # fmt: skip
+
+
+def _held_back(desk: Desk, cycle: Cycle, side: Side) -> tuple[str, str]:
+    """Code and message of what was approved and not let through."""
+    if reason := desk.forbids(side):
+        return "not_safe", reason
+    if cycle.exits_only:
+        return "late_run", cycle.exits_only
+    return "breaker_open", f"the breaker is open: {cycle.breaker.reason if cycle.breaker else ''}"
 
 
 def _outcome(cycle: Cycle) -> str:

@@ -41,11 +41,11 @@ RIGHTS: tuple[tuple[tuple[Role, ...], str, tuple[str, ...]], ...] = (
 
 # Which change each role may write: D decide, E execute, R reconcile, H human. Nobody else writes any.
 CHANGES = {
-    "accounts": "DERH", "anchors": "R", "announcements": "H", "breakers": "DRH", "breaks": "ER", "configuration": "DH",
-    "cycles": "D", "epochs": "H", "equity": "D", "evaluations": "DH", "events": "ER", "fills": "ER", "holds": "DER",
-    "intents": "D", "lots": "ERH", "matches": "ERH", "movements": "R", "operations": "DER", "portfolios": "D",
-    "postings": "DERH", "reconciliations": "R", "resolutions": "H", "transactions": "DERH", "venue_balances": "R",
-    "venue_orders": "R", "verdicts": "D", "no such change": "",
+    "accounts": "DERH", "anchors": "R", "announcements": "H", "armings": "H", "breakers": "DRH", "breaks": "ER",
+    "configuration": "DH", "cycles": "D", "epochs": "H", "equity": "D", "evaluations": "DH", "events": "ER", "fills": "ER",
+    "holds": "DER", "intents": "D", "lots": "ERH", "matches": "ERH", "movements": "R", "operations": "DER",
+    "portfolios": "D", "ramp_steps": "RH", "postings": "DERH", "reconciliations": "R", "resolutions": "H",
+    "transactions": "DERH", "venue_balances": "R", "venue_orders": "R", "verdicts": "D", "no such change": "",
 }  # fmt: skip
 LETTER = {Role.DECIDE: "D", Role.EXECUTE: "E", Role.RECONCILE: "R", Role.HUMAN: "H", Role.REPORT: "-", Role.VENUE: "-"}
 
@@ -55,6 +55,7 @@ CALLS = {
     "keel.record": (Role.DECIDE, Role.EXECUTE, Role.RECONCILE, Role.HUMAN),
     "keel.portfolio_state": READS_LEDGER,
     "keel.acting_role": READS_LEDGER,
+    "keel.armed_until": READS_LEDGER,
     "keel.changes_of": READS_LEDGER,
     "paper.add_deposit": (Role.VENUE,),
     "paper.book": (),

@@ -251,8 +251,15 @@ def _judge_one(trigger: Trigger, rules: BreakerRules, figures: RiskFigures, limi
 
 
 def closed(scope: str, now: datetime) -> BreakerRow:
-    """The first row of a scope that may trade from the start (paper); live scopes start with `open_breaker`."""
+    """The first row of a scope that may trade from the start: on paper."""
     return BreakerRow(scope=scope, state=BreakerState.CLOSED, updated_at=now)
+
+
+def unopened(scope: str, now: datetime) -> BreakerRow:
+    """The first row of a scope whose orders are real: open, until a person resumes it. There is nothing to cool down from."""
+    reason = "new: nothing trades here before a person resumes it"
+    return BreakerRow(scope=scope, state=BreakerState.OPEN, level=Level.NO_NEW, reason=reason, opened_at=now,
+                      opened_by="opening", resumable_at=now, updated_at=now)  # fmt: skip
 
 
 def open_breaker(row: BreakerRow, rules: BreakerRules, now: datetime, *, level: Level, reason: str, actor: str) -> BreakerRow:

@@ -49,6 +49,12 @@ class Books:
         found = self._one("select source from keel.portfolio where book = %s", book)
         return None if found is None else str(found)
 
+    def opened_at(self, book: str) -> datetime | None:
+        """Market time at which the account at a real venue was taken stock of; None on paper."""
+        query = "select effective_at from keel.txn where (kind, source_type, source_id) = ('stock', 'portfolio', %s)"
+        found = self._one(query, book)
+        return found if isinstance(found, datetime) else None
+
     def has_plan(self, book: str, plan: str) -> bool:
         """True once the plan's opening capital is booked."""
         query = "select exists (select from keel.txn where (kind, source_type, source_id) = ('opening', 'plan', %s))"

@@ -17,9 +17,9 @@ create function keel.changes_of(p_role text) returns text[] language sql immutab
                               breakers,transactions,postings}'::text[]
     when 'keel_execute' then '{events,fills,transactions,postings,lots,matches,holds,accounts,operations,breaks}'
     when 'keel_reconcile' then '{events,fills,transactions,postings,lots,matches,holds,accounts,operations,breaks,
-                                 reconciliations,venue_orders,venue_balances,movements,breakers,anchors}'
+                                 reconciliations,venue_orders,venue_balances,movements,breakers,anchors,ramp_steps}'
     when 'keel_human' then '{configuration,epochs,evaluations,breakers,resolutions,announcements,
-                             transactions,postings,lots,matches,accounts}'
+                             transactions,postings,lots,matches,accounts,armings,ramp_steps}'
     else '{}' end
 $$;
 
@@ -83,6 +83,7 @@ do $$ declare r record; begin
     select p.oid::regprocedure as name, x.callers from pg_proc p join (values
       ('keel.acting_role', 'keel_decide, keel_execute, keel_reconcile, keel_report, keel_human'),
       ('keel.changes_of', 'keel_decide, keel_execute, keel_reconcile, keel_report, keel_human'),
+      ('keel.armed_until', 'keel_decide, keel_execute, keel_reconcile, keel_report, keel_human'),
       ('keel.portfolio_state', 'keel_decide, keel_execute, keel_reconcile, keel_report, keel_human'),
       ('keel.record', 'keel_decide, keel_execute, keel_reconcile, keel_human'),
       ('keel.claim_slot', 'keel_decide'),

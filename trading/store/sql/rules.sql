@@ -40,7 +40,7 @@ end $$;
 do $$ declare name text; begin
   foreach name in array array['config_version', 'verdict', 'operation', 'evaluation', 'intent', 'order_event', 'fill', 'txn',
                               'posting', 'lot_match', 'breaker_event', 'reconciliation', 'audit', 'candle', 'transition', 'anchor',
-                              'movement', 'announcement'] loop
+                              'movement', 'announcement', 'arming', 'ramp_step'] loop
     execute format('create trigger no_change before update or delete on keel.%I
                     for each row execute function keel.append_only()', name);
     execute format('create trigger no_truncate before truncate on keel.%I
@@ -407,6 +407,29 @@ begin
   return 1;
 end $$;
 
+-- A day at most, from the ledger's own clock. What is taken back is a row that ends at once.
+create function keel.apply_armings(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.arming (id, book, armed_by, reason, armed_at, expires_at)
+  select id, book, armed_by, reason, clock_timestamp(), clock_timestamp() + make_interval(secs => seconds)
+  from jsonb_to_recordset(p) as x (id uuid, book text, armed_by text, reason text, seconds float);
+  return 1;
+end $$;
+
+-- The newest word counts.
+create function keel.armed_until(p_book text) returns timestamptz language sql stable as $$
+  select expires_at from keel.arming where book = p_book order by armed_at desc limit 1
+$$;
+
+create function keel.apply_ramp_steps(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.ramp_step (id, book, plan, step, capital, reason, actor, evidence, at)
+  select id, book, plan, step, capital, reason, actor, evidence, clock_timestamp()
+  from jsonb_to_recordset(p) as x (id uuid, book text, plan text, step smallint, capital numeric, reason text, actor text,
+                                   evidence jsonb);
+  return 1;
+end $$;
+
 -- The one way to change anything: applies the change and appends it to the chain. Returns its number in the chain.
 create function keel.record(p_kind text, p_payload text, p_actor text, p_flow_run text, p_task_run text)
 returns bigint language plpgsql as $$
@@ -440,6 +463,8 @@ begin
   if p ? 'resolutions'     then done := keel.apply_resolutions(p -> 'resolutions'); end if;
   if p ? 'reconciliations' then done := keel.apply_reconciliations(p -> 'reconciliations'); end if;
   if p ? 'breakers'        then done := keel.apply_breakers(p -> 'breakers'); end if;
+  if p ? 'armings'         then done := keel.apply_armings(p -> 'armings'); end if;
+  if p ? 'ramp_steps'      then done := keel.apply_ramp_steps(p -> 'ramp_steps'); end if;
   if p ? 'anchors'         then done := keel.apply_anchors(p -> 'anchors'); end if;
   if p ? 'cycles'          then done := keel.apply_cycles(p -> 'cycles'); end if;
   return keel.audit_append(p_kind, p_payload, p_actor, p_flow_run, p_task_run);
@@ -517,6 +542,7 @@ returns table (client_order_id uuid, verdict text) language plpgsql as $$
 #variable_conflict use_column
 declare
   current_epoch bigint;
+  is_armed boolean;
   b record;
   o record;
   locked text := '';
@@ -527,7 +553,8 @@ declare
   released jsonb := '[]';
   done bigint;
 begin
-  select epoch into current_epoch from keel.portfolio where book = p_book for share;
+  select epoch, mode = 'paper' or coalesce(keel.armed_until(book) > clock_timestamp(), false) into current_epoch, is_armed
+  from keel.portfolio where book = p_book for share;
   if current_epoch is distinct from p_epoch then
     raise exception 'fenced: this run holds epoch %, the portfolio is at %', p_epoch, current_epoch using errcode = 'KE021';
   end if;
@@ -554,9 +581,11 @@ begin
     where h.client_order_id = mark_sending.client_order_id;
     continue when not found;
     verdict := case
-      when o.state = 'in_doubt' and p_replay and o.severity = 0 and clock_timestamp() <= o.send_before then 'send'
+      when o.state = 'in_doubt' and p_replay and o.severity = 0 and clock_timestamp() <= o.send_before
+        and (is_armed or o.side = 'sell') then 'send'
       when o.state <> 'staged' then o.state
       when clock_timestamp() > o.send_before then 'too_late'
+      when not is_armed and o.side = 'buy' then 'not_armed'
       when o.protective or o.severity <= 1 or (o.severity = 2 and o.side = 'sell') then 'send'
       else 'breaker_open' end;
     return next;

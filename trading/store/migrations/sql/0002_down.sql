@@ -1,3 +1,4 @@
+drop table keel.arming, keel.ramp_step;
 drop table keel.venue_order, keel.venue_balance, keel.movement, keel.announcement, keel.anchor, paper.movement;
 delete from keel.transition where event in ('not_listed', 'adjust') or (from_state in ('abandoned', 'rejected') and event = 'ack');
 alter table keel.audit drop column role;

@@ -118,3 +118,29 @@ create table paper.movement (                            -- what happens to an a
   note      text not null
 );
 create index on paper.movement (account, at);
+
+-- A person's word that a plan's portfolio may take risk with real orders, for a day at most. Its end stops new risk only.
+create table keel.arming (
+  id         uuid primary key,
+  book       text not null references keel.portfolio,
+  armed_by   text not null,
+  reason     text not null,
+  armed_at   timestamptz not null,
+  expires_at timestamptz not null,                       -- taken back: a later row that ends at once
+  check (expires_at >= armed_at and expires_at <= armed_at + interval '24 hours')
+);
+create index on keel.arming (book, armed_at);
+
+-- Which step of its capital ramp a plan stands on: promoted by a person, demoted by what went wrong.
+create table keel.ramp_step (
+  id       uuid primary key,
+  book     text not null references keel.portfolio,
+  plan     text not null,
+  step     smallint not null check (step >= 0),
+  capital  keel.quantity not null,
+  reason   text not null,
+  actor    text not null,
+  evidence jsonb not null,
+  at       timestamptz not null
+);
+create index on keel.ramp_step (book, plan, at);

@@ -19,6 +19,8 @@ _NEW_ROWS = """
 select 'venue orders' where exists (select from keel.venue_order where not ours)
 union all select 'movements' where exists (select from keel.movement)
 union all select 'anchors' where exists (select from keel.anchor)
+union all select 'armings' where exists (select from keel.arming)
+union all select 'ramp steps' where exists (select from keel.ramp_step)
 union all select 'announcements' where exists (select from keel.announcement)
 union all select 'fills without an order of ours, or adjusted' where exists (
   select from keel.fill where client_order_id is null or kind <> 'trade')

@@ -24,6 +24,9 @@ def control(door: Door) -> APIRouter:
     async def oracle() -> Response:
         return Response(as_json(truth(door.sim)), media_type="application/json")
 
+    async def clock() -> Response:
+        return Response(as_json({"at": door.sim.clock.now()}), media_type="application/json")
+
     async def list_faults() -> Response:
         return Response(as_json([fault.body() for fault in door.faults.waiting]), media_type="application/json")
 
@@ -43,6 +46,7 @@ def control(door: Door) -> APIRouter:
         return Response("{}", media_type="application/json")
 
     router.add_api_route("/oracle", oracle, methods=["GET"])
+    router.add_api_route("/clock", clock, methods=["GET"])
     router.add_api_route("/faults", list_faults, methods=["GET"])
     router.add_api_route("/faults", _checked(add_faults), methods=["POST"])
     router.add_api_route("/faults", clear_faults, methods=["DELETE"])

@@ -47,6 +47,10 @@ def application(door: Door, hub: Hub) -> FastAPI:
     return app
 
 
+READY = "ready.json"
+"""The ready line, in the home as well: a rehearsal finds address, CA and keys there."""
+
+
 def serve(options: Options, wall: Callable[[], datetime], ready: Callable[[dict[str, Any]], None]) -> None:
     """Serves until the process is told to stop; `ready` gets the one line that a client needs.
 
@@ -59,8 +63,14 @@ def serve(options: Options, wall: Callable[[], datetime], ready: Callable[[dict[
         sim=simulation, keys=load_keys(options.keys or options.home / "keys.json"),
         private=Budget(options.private_per_second), public=Budget(options.public_per_second),
     )  # fmt: skip
+
+    def announce(host: str) -> None:
+        line = _ready_line(host, authority, made)
+        (options.home / READY).write_text(json.dumps(line))
+        ready(line)
+
     with suppress(KeyboardInterrupt):  # Ctrl-C is how it is stopped, and the server has ended in order by then
-        asyncio.run(_run(door, options, certificate, lambda host: ready(_ready_line(host, authority, made))))
+        asyncio.run(_run(door, options, certificate, announce))
 
 
 def _ready_line(host: str, authority: Path, made: dict[str, Path]) -> dict[str, Any]:

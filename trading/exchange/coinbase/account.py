@@ -53,6 +53,8 @@ class KeyPermissions:
 class CoinbaseExchange:
     """The account that `key` belongs to. One per thread. Refuses a host that `mode` may not talk to.
 
+    With a `view_key` everything is read by that one, and `key` signs what trades alone. Without a `key` nothing is sent.
+
     A client id that was used before is answered with the first order's id and success, whatever the new terms were:
     only `orders` tells the terms that the venue has, and they are compared before an order is believed.
     """
@@ -64,9 +66,10 @@ class CoinbaseExchange:
 
     def __init__(
         self,
-        key: SigningKey,
+        key: SigningKey | None,
         *,
         mode: Mode,
+        view_key: SigningKey | None = None,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
         host: str = HOST,
@@ -75,12 +78,26 @@ class CoinbaseExchange:
         pace: Pace | None = None,
     ) -> None:
         check_host(host, mode)
-        self._connection = Connection(
-            key, host=host, ca_file=ca_file, timeout=timeout, pace=pace or Pace(), monotonic=monotonic, sleep=sleep
-        )
+        reads_with = view_key or key
+        if reads_with is None:
+            raise ConfigurationError("coinbase: found neither a key that trades nor one that views, expected one at least")
+
+        def connection(signed_by: SigningKey) -> Connection:
+            return Connection(
+                signed_by, host=host, ca_file=ca_file, timeout=timeout, pace=pace or Pace(), monotonic=monotonic, sleep=sleep
+            )
+
+        self._connection = connection(reads_with)
+        self._trading = None if key is None else self._connection if view_key is None else connection(key)
         self._client_ids: dict[str, str] = {}
 
     # ---- sends
+
+    @property
+    def _sends(self) -> Connection:
+        if self._trading is None:
+            raise ConfigurationError("coinbase: found no key that trades, expected one: this process may only look")
+        return self._trading
 
     def body(self, client_order_id: UUID, request: Request) -> str:
         return create_body(client_order_id, request)
@@ -92,7 +109,7 @@ class CoinbaseExchange:
         that does not have its hash on the wire.
         """
         client_order_id = _client_id(body)
-        self._connection.may_trade_next()
+        self._sends.may_trade_next()
         answer = self._post(body, sha256 or digest(body), client_order_id)
         outcome = conclude(self.duplicates, answer.reply, answer.detail, accepted=answer.accepted, code=answer.code)
         if isinstance(outcome, Accepted):
@@ -101,7 +118,7 @@ class CoinbaseExchange:
 
     def _post(self, body: str, sha256: str, client_order_id: str) -> Answer:
         try:
-            return classify(*self._connection.send("/orders", body, sha256), client_order_id)
+            return classify(*self._sends.send("/orders", body, sha256), client_order_id)
         except (OSError, HTTPException) as error:  # what requests raises is an OSError
             return Answer(reply=_broken(error), detail=f"{type(error).__name__}: {error}")
 
@@ -117,9 +134,9 @@ class CoinbaseExchange:
 
     def _cancel(self, ids: list[str]) -> dict[str, str]:
         body = cancel_body(ids)
-        self._connection.may_trade_next(cancels=True)
+        self._sends.may_trade_next(cancels=True)
         try:
-            status, content = self._connection.send("/orders/batch_cancel", body, digest(body))
+            status, content = self._sends.send("/orders/batch_cancel", body, digest(body))
             told = read_object(content)
             results = {str(row.get("order_id")): row for row in wire.rows(told or {}, "results")} if status == _OK else {}
         except (OSError, HTTPException, Unanswered) as error:
@@ -206,7 +223,8 @@ class CoinbaseExchange:
         return wire.fee_tier(self._connection.read("/transaction_summary", {"product_type": "SPOT"}))
 
     def permissions(self) -> KeyPermissions:
-        body = self._connection.read("/key_permissions")
+        """Of the key that trades, where there is one."""
+        body = (self._trading or self._connection).read("/key_permissions")
         may = {name: wire.flag(body, name) for name in ("can_view", "can_trade", "can_transfer")}
         return KeyPermissions(**may, portfolio=str(body.get("portfolio_uuid") or ""))
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 
 from config.clock import wall_clock
+from config.live import checks_of, environment, exchange_of, market_of, venue_of
 from config.market import choose_market, coinbase_answers, open_market
 from config.plans import load_plan
 from config.postgres import ledger_url, person_url
@@ -18,8 +19,9 @@ from trading.desk import Desk
 from trading.errors import ConfigurationError, OutcomeUnknown
 from trading.exchange.paper import PaperExchange
 from trading.market import MarketSource, interval_seconds
+from trading.money import text
 from trading.orders import Mode
-from trading.plan import Plan
+from trading.plan import Plan, Ramp
 from trading.quality import QualityGate
 from trading.store.books import Books
 from trading.store.candles import CandleStore
@@ -27,6 +29,7 @@ from trading.store.database import Sessions, connect
 from trading.store.journal import Author, Journal
 from trading.store.paper import PaperBooks
 from trading.store.roles import Role
+from trading.store.standing import ramp_steps
 from trading.strategies import create
 
 DEMO_PORTFOLIO = "demo"
@@ -55,27 +58,59 @@ def open_desk(
     author: Callable[[], Author] = default_author,
     settings: Settings | None = None,
     by_person: bool = False,
+    trades: bool = True,
 ) -> Iterator[Desk]:
     """The opened desk of a plan; everything is closed at the end, and with the connection its locks are gone.
 
-    `by_person`: over the login that may also do what needs a person (resume, resolve, announce, order by hand).
+    Live and rehearsal desks trade at Coinbase and at its simulator; with `trades` False they never ask for the key that
+    trades. `by_person`: over the login that may also do what needs a person (resume, resolve, announce, order by hand).
     Raises ConfigurationError (plan, settings, a portfolio that belongs to another source), LedgerUnavailable.
     """
     settings = settings or load()
-    if mode is not Mode.PAPER:
-        raise ConfigurationError(f"mode: found {mode.value}, expected paper: this version trades on paper only")
     private_folder(settings.home)
+    opened = plan if isinstance(plan, Plan) else load_plan(plan, environment(mode), settings.plans)
+    url = person_url(settings) if by_person else ledger_url(settings)
+    ready(url, settings)
+    if mode is not Mode.PAPER:
+        with _real(opened, mode, settings, url, capital, author, trades=trades) as desk:
+            yield desk
+        return
     source_name = chosen_market(settings)
-    opened = plan if isinstance(plan, Plan) else load_plan(plan, os.environ, settings.plans)
     opened = for_source(opened, source_name, is_set=settings.market is not None)
     if capital is not None:
         opened = opened.model_copy(update={"capital": capital})
-    url = person_url(settings) if by_person else ledger_url(settings)
-    ready(url, settings)
-    with assembled(opened, mode=mode, source=open_source(source_name, settings, opened), url=url, author=author) as desk:
+    with assembled(opened, source=open_source(source_name, settings, opened), url=url, author=author) as desk:
         if settings.paper_fault:
             desk.exchange.after_commit = _lose_the_answer  # type: ignore[attr-defined]  # paper, as checked above
         yield desk
+
+
+@contextmanager
+def _real(
+    plan: Plan, mode: Mode, settings: Settings, url: str, capital: Decimal | None, author: Callable[[], Author], *, trades: bool
+) -> Iterator[Desk]:
+    """A desk whose orders leave for a venue: forbidden to send until `check_safety` has let it."""
+    venue = venue_of(mode, settings, trades=trades)
+    source = market_of(venue, settings)
+    with Sessions(url) as sessions:
+        books = Books(sessions[Role.DECIDE])
+        book = f"{mode}:{plan.portfolio}"
+        check_source(books, book, source)
+        steps = ramp_steps(books.connection, book, plan.name)
+        plan = plan.model_copy(update={"capital": steps[0].capital if steps else first_capital(plan.ramp, capital)})
+        desk = _desk(plan, mode, source, Journal(sessions, author), books)
+        desk.exchange = exchange = exchange_of(venue, mode, settings)
+        desk.ask_safety = checks_of(desk, exchange, venue, settings)
+        yield desk
+
+
+def first_capital(ramp: Ramp, asked: Decimal | None) -> Decimal:
+    """What a plan begins with where orders are real: the ramp's first step, or less. Raises ConfigurationError for more."""
+    if asked is not None and asked > ramp.steps[0]:
+        raise ConfigurationError(
+            f"capital: found {text(asked)}, expected at most {text(ramp.steps[0])}, the first step of the plan's ramp"
+        )
+    return asked or ramp.steps[0]
 
 
 def _lose_the_answer(_: str) -> None:
@@ -83,17 +118,18 @@ def _lose_the_answer(_: str) -> None:
 
 
 @contextmanager
-def assembled(
-    plan: Plan, *, source: MarketSource, url: str, mode: Mode = Mode.PAPER, author: Callable[[], Author] = default_author
-) -> Iterator[Desk]:
-    """The desk of a plan over a source and a ledger that are open already.
+def assembled(plan: Plan, *, source: MarketSource, url: str, author: Callable[[], Author] = default_author) -> Iterator[Desk]:
+    """The paper desk of a plan over a source and a ledger that are open already.
 
     Raises ConfigurationError when the portfolio belongs to another source.
     """
     with Sessions(url) as sessions, connect(url, "keel paper exchange", Role.VENUE) as venue:
         books = Books(sessions[Role.DECIDE])
-        check_source(books, f"{mode}:{plan.portfolio}", source)
-        yield _desk(plan, mode, source, Journal(sessions, author), books, PaperBooks(venue))
+        check_source(books, f"{Mode.PAPER}:{plan.portfolio}", source)
+        desk = _desk(plan, Mode.PAPER, source, Journal(sessions, author), books)
+        paper = paper_exchange(desk, PaperBooks(venue))
+        desk.exchange, desk.fund = paper, paper.deposit
+        yield desk
 
 
 def chosen_market(settings: Settings) -> str:
@@ -130,13 +166,14 @@ def check_source(books: Books, book: str, source: MarketSource) -> None:
         )
 
 
-def _desk(plan: Plan, mode: Mode, source: MarketSource, journal: Journal, books: Books, venue: PaperBooks) -> Desk:
-    desk = Desk(
+def _desk(plan: Plan, mode: Mode, source: MarketSource, journal: Journal, books: Books) -> Desk:
+    """The desk without its exchange, which looks at the desk itself."""
+    return Desk(
         plan=plan,
         mode=mode,
         strategy=create(plan.strategy),
         source=source,
-        exchange=None,  # type: ignore[arg-type]  # the paper exchange looks at the desk's market: set below
+        exchange=None,  # type: ignore[arg-type]  # whoever calls sets it
         journal=journal,
         books=books,
         candles=CandleStore(books.connection, source.name),
@@ -144,18 +181,20 @@ def _desk(plan: Plan, mode: Mode, source: MarketSource, journal: Journal, books:
         wall=wall_clock,
         monotonic=time.monotonic,
         pause=time.sleep,
-        fund=lambda *deposit: paper.deposit(*deposit),  # noqa: PLW0108 - made below, with the desk
+        fund=lambda *_: None,
     )
-    paper = PaperExchange(
+
+
+def paper_exchange(desk: Desk, venue: PaperBooks) -> PaperExchange:
+    """The paper exchange that fills at the desk's market."""
+    return PaperExchange(
         venue,
         account=desk.book,
         quote_of=desk.quote,
         volume_of=desk.volume,
-        products_of=source.products,
-        costs=plan.costs,
+        products_of=desk.source.products,
+        costs=desk.plan.costs,
         clock=desk.market_now,
         candles_after=desk.candles_after,
-        candle_seconds=interval_seconds(plan.interval),
+        candle_seconds=interval_seconds(desk.plan.interval),
     )
-    desk.exchange = paper
-    return desk

@@ -52,7 +52,7 @@ class Desk:
     monotonic: Callable[[], float]
     pause: Callable[[float], None]
     """Waits so many seconds: between looks at a venue whose lists lag, and between replays."""
-    fund: Callable[[str, Decimal, str], None]
+    fund: Callable[[str, Decimal, str], object]
     """Puts a new plan's capital (asset, amount, reference) into the account at the exchange: a deposit on paper, else nothing."""
     ask_safety: Callable[[], Safety] = field(default=Safety)
     """Makes the checks of live trading. The default finds none made: a desk that nobody gave checks sends nothing live."""
@@ -214,11 +214,15 @@ def check_lot_method(desk: Desk) -> None:
 
 
 def missing_breakers(desk: Desk) -> list[BreakerRow]:
-    """Rows for the scopes of the plan that have none yet."""
+    """Rows for the scopes of the plan that have none yet: open where orders are real, but for the global one, which is all modes'."""
     wanted = [*desk.scopes, *(desk.product_scope(product) for product in desk.plan.products)]
     known = {row.scope for row in desk.books.breakers(wanted)}
-    first = unopened if needs_checks(desk.mode) else closed
-    return [first(scope, desk.market_now()) for scope in wanted if scope not in known]
+    starts_open = needs_checks(desk.mode)
+    return [
+        (unopened if starts_open and scope != "global" else closed)(scope, desk.market_now())
+        for scope in wanted
+        if scope not in known
+    ]
 
 
 class Lateness(NamedTuple):

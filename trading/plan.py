@@ -113,6 +113,26 @@ class BreakerRules(Part):
     test_size: Ratio = Field(default=Decimal("0.5"), description="size of orders while half-open")
 
 
+class Ramp(Part):
+    """How a plan with real orders comes to more money: step by step, each on a person's word and for cause."""
+
+    steps: tuple[PositiveMoney, ...] = Field(
+        default=(Decimal(100), Decimal(200), Decimal(500), Decimal(1000)),
+        min_length=1,
+        description="capital of each step, rising",
+    )
+    days: int = Field(default=7, ge=0, description="days on a step before the next one")
+    max_divergence: Ratio = Field(default=Decimal("0.01"), description="mean price divergence from the paper shadow")
+    max_drawdown: Ratio = Field(default=Decimal("0.05"), description="drawdown on the step that demotes and forbids the next")
+
+    @field_validator("steps")
+    @classmethod
+    def _rising(cls, value: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("expected amounts that rise from step to step")
+        return value
+
+
 class Plan(Part):
     """One plan, complete: its profile's limits are part of it, so that its hash names everything that decides."""
 
@@ -134,6 +154,7 @@ class Plan(Part):
     orders: Orders = Orders()
     checks: Checks = Checks()
     breaker: BreakerRules = BreakerRules()
+    ramp: Ramp = Ramp()
 
     @field_validator("interval")
     @classmethod

@@ -50,6 +50,10 @@ class CredentialsManager:
         """The key that may only look; never the trade key in its stead. Raises as `get_coinbase_credentials`."""
         return self.find(VIEW).key
 
+    def unset_limits(self) -> list[str]:
+        """The risk limits that nobody set, by variable."""
+        return unset_limits(self.places)
+
     def find(self, names: tuple[str, str]) -> FoundKey:
         """The pair of these names from the first place that has either of them."""
         forbid_core_dumps()

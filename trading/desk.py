@@ -214,7 +214,7 @@ def check_lot_method(desk: Desk) -> None:
 
 
 def missing_breakers(desk: Desk) -> list[BreakerRow]:
-    """Rows for the scopes of the plan that have none yet: open where orders are real, but for the global one, which is all modes'."""
+    """Rows for the scopes of the plan that have none yet: open where orders are real. The global one is all modes'."""
     wanted = [*desk.scopes, *(desk.product_scope(product) for product in desk.plan.products)]
     known = {row.scope for row in desk.books.breakers(wanted)}
     starts_open = needs_checks(desk.mode)

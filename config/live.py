@@ -11,7 +11,7 @@ import os
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,11 +24,13 @@ from config.settings import Settings
 from trading.desk import Desk
 from trading.errors import ConfigurationError
 from trading.exchange.coinbase import CoinbaseExchange, CoinbaseMarket
+from trading.money import text
 from trading.orders import Mode
+from trading.plan import Plan
 from trading.risk import BreakerState, strictest
 from trading.safety import Safety, SafetyCheck, Standing, check_standing, check_venue
 from trading.store.anchoring import anchor_age, unheld
-from trading.store.standing import armed_until, reconciled_at
+from trading.store.standing import RampStep, armed_until, ramp_steps, reconciled_at
 
 _CONNECT_SECONDS = 3.05
 
@@ -37,6 +39,8 @@ _CONNECT_SECONDS = 3.05
 class Venue:
     """Where real orders go: address, trust, keys, and the venue's own time."""
 
+    name: str
+    """`coinbase`, or `simulator`: candles and breaker of the one are never those of the other."""
     host: str
     ca_file: Path | None
     trade_key: CoinbaseKey | None
@@ -61,20 +65,24 @@ def environment(mode: Mode) -> Mapping[str, str]:
 
 
 def exchange_of(venue: Venue, mode: Mode, settings: Settings) -> CoinbaseExchange:
-    return CoinbaseExchange(
+    exchange = CoinbaseExchange(
         venue.trade_key, view_key=venue.view_key, mode=mode, host=venue.host, ca_file=venue.ca_file,
         timeout=(min(_CONNECT_SECONDS, settings.timeout_seconds), settings.timeout_seconds),
         monotonic=time.monotonic, sleep=time.sleep,
     )  # fmt: skip
+    exchange.name = venue.name
+    return exchange
 
 
 def market_of(venue: Venue, settings: Settings) -> CoinbaseMarket:
     """Prices of the venue that the orders go to, and of no other."""
-    return CoinbaseMarket(
+    market = CoinbaseMarket(
         clock=venue.clock, monotonic=time.monotonic, sleep=time.sleep, base_url=venue.host, ca_file=venue.ca_file,
         timeout=(min(_CONNECT_SECONDS, settings.timeout_seconds), settings.timeout_seconds),
         requests_per_second=settings.requests_per_second,
     )  # fmt: skip
+    market.name = venue.name
+    return market
 
 
 def checks_of(desk: Desk, exchange: CoinbaseExchange, venue: Venue, settings: Settings) -> Callable[[], Safety]:
@@ -102,8 +110,15 @@ def _standing(desk: Desk, settings: Settings) -> Standing:
         armed_until=armed_until(connection, desk.book),
         anchor_age=None if found is None else anchor_age(connection, found, wall_clock()),
         chain="" if found is None else "; ".join(unheld(connection, found)),
-        ramp="",
+        ramp=over_ramp(desk.plan, ramp_steps(connection, desk.book, desk.plan.name)),
     )
+
+
+def over_ramp(plan: Plan, steps: Sequence[RampStep]) -> str:
+    """How the plan's capital is over the step of its ramp; empty when it is not. A plan's ramp may be lowered at any time."""
+    step = steps[0].step if steps else 0
+    allowed = plan.ramp.steps[min(step, len(plan.ramp.steps) - 1)]
+    return "" if plan.capital <= allowed else f"capital {text(plan.capital)} on step {step} of {text(allowed)}"
 
 
 # ------------------------------------------------------------------------------------------------------------- live
@@ -116,7 +131,8 @@ def _live(settings: Settings, *, trades: bool) -> Venue:
     if trade_key is None and view_key is None:
         raise ConfigurationError([problem for problem in (no_key, no_view) if problem])
     return Venue(
-        host=settings.coinbase_host, ca_file=settings.ca_file, trade_key=trade_key, view_key=view_key, clock=wall_clock,
+        name="coinbase", host=settings.coinbase_host, ca_file=settings.ca_file, clock=wall_clock,
+        trade_key=trade_key, view_key=view_key,
         problems=tuple(_settings_checks(manager, trade_key, view_key, no_key, no_view)),
     )  # fmt: skip
 
@@ -167,7 +183,7 @@ def _rehearsal(settings: Settings, *, trades: bool) -> Venue:
             f"keel simulator --home {home}"
         ) from None
     return Venue(
-        host=host, ca_file=ca_file, trade_key=keys["trade"] if trades else None, view_key=keys["view"],
+        name="simulator", host=host, ca_file=ca_file, trade_key=keys["trade"] if trades else None, view_key=keys["view"],
         clock=_simulated_clock(host, ca_file), problems=(),
     )  # fmt: skip
 

@@ -34,6 +34,28 @@ def armed_until(connection: Connection, book: str) -> datetime | None:
     return _time(connection, "select keel.armed_until(%s)", book)
 
 
+def opened_plan_at(connection: Connection, book: str, plan: str) -> datetime | None:
+    """Market time at which the plan got its capital; None before that."""
+    query = "select effective_at from keel.txn where (kind, source_type, source_id) = ('opening', 'plan', %s)"
+    return _time(connection, query, f"{book}:{plan}")
+
+
+def drawdown_since(connection: Connection, book: str, plan: str, since: datetime) -> Decimal:
+    """1 − last mark ÷ highest mark at or after `since` (market time), as a ratio; zero without a mark.
+
+    Cash that the plan was given or that was taken from it meanwhile is neither gain nor loss.
+    """
+    query = """
+      with marks as (
+        select at, equity + coalesce((select sum(amount) from keel.allotment f
+                                      where (f.book, f.plan) = (e.book, e.plan) and f.posted_at > e.recorded_at), 0) as equity
+        from keel.equity e where book = %s and plan = %s and at >= %s)
+      select 1 - (select equity from marks order by at desc limit 1) / nullif(max(equity), 0) from marks"""
+    with translated():
+        row = connection.execute(query, (book, plan, since)).fetchone()
+    return Decimal(str(row[0])) if row is not None and row[0] is not None else Decimal(0)
+
+
 def ramp_steps(connection: Connection, book: str, plan: str) -> list[RampStep]:
     """The plan's steps, newest first."""
     query = """select step, capital, reason, actor, at, evidence from keel.ramp_step where book = %s and plan = %s

@@ -424,9 +424,8 @@ $$;
 create function keel.apply_ramp_steps(p jsonb) returns int language plpgsql as $$
 begin
   insert into keel.ramp_step (id, book, plan, step, capital, reason, actor, evidence, at)
-  select id, book, plan, step, capital, reason, actor, evidence, clock_timestamp()
-  from jsonb_to_recordset(p) as x (id uuid, book text, plan text, step smallint, capital numeric, reason text, actor text,
-                                   evidence jsonb);
+  select * from jsonb_to_recordset(p) as x (id uuid, book text, plan text, step smallint, capital numeric, reason text, actor text,
+                                            evidence jsonb, at timestamptz);
   return 1;
 end $$;
 
@@ -608,8 +607,16 @@ end $$;
 
 -- -------------------------------------------------------------------------------------------------------- views
 
--- One plan's share of a portfolio, as decisions see it, in one round trip.
+-- Cash that a plan was given or that was taken from it after it was opened: neither a gain nor a loss.
+create view keel.allotment as
+  select a.book, a.plan, t.posted_at, -p.amount as amount
+  from keel.txn t join keel.posting p on p.txn_id = t.id join keel.account a on a.id = p.account_id
+  where t.kind = 'allotment' and a.kind = 'equity';
+
+-- One plan's share of a portfolio, as decisions see it, in one round trip. Earlier marks are what they would be had the plan
+-- had its present capital then: else what is taken from it would count as lost.
 create function keel.portfolio_state(p_book text, p_plan text, p_day_start timestamptz) returns jsonb language sql stable as $$
+  with given as materialized (select posted_at, amount from keel.allotment where book = p_book and plan = p_plan)
   select jsonb_build_object(
     'accounts', (select coalesce(jsonb_agg(jsonb_build_array(kind, asset, product, posted::text, held::text)), '[]')
                  from keel.account where book = p_book and plan = p_plan),
@@ -626,12 +633,16 @@ create function keel.portfolio_state(p_book text, p_plan text, p_day_start times
                where h.book = p_book and h.state in ('sending', 'in_doubt')),
     'frozen', (select coalesce(jsonb_agg(distinct asset), '[]') from keel.recon_break
                where book = p_book and resolved_at is null and asset <> ''),
-    'peak', (select max(equity)::text from keel.equity where book = p_book and plan = p_plan and at >= coalesce((
+    'peak', (select max(equity + coalesce((select sum(amount) from given where posted_at > recorded_at), 0))::text
+             from keel.equity where book = p_book and plan = p_plan and at >= coalesce((
                select max(at) from keel.breaker_event e where e.scope = 'strategy:' || p_book || ':' || p_plan and e.to_state = 'half_open'),
                '-infinity')),
-    'day_start', coalesce(
-       (select equity::text from keel.equity where book = p_book and plan = p_plan and at < p_day_start order by at desc limit 1),
-       (select equity::text from keel.equity where book = p_book and plan = p_plan and at >= p_day_start order by at limit 1)),
+    'day_start', (select (equity + coalesce((select sum(amount) from given where posted_at > recorded_at), 0))::text from (
+       (select equity, recorded_at, 1 as turn from keel.equity where book = p_book and plan = p_plan and at < p_day_start
+        order by at desc limit 1)
+       union all
+       (select equity, recorded_at, 2 from keel.equity where book = p_book and plan = p_plan and at >= p_day_start
+        order by at limit 1)) x order by turn limit 1),
     'day_volume', (select coalesce(sum(i.quantity * i.decision_price), 0)::text
                    from keel.intent i join keel.order_head h using (client_order_id)
                    where i.book = p_book and i.plan = p_plan and i.decided_at >= p_day_start and h.sent_at is not null))

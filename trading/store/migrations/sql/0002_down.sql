@@ -1,4 +1,5 @@
 drop table keel.arming, keel.ramp_step;
+drop index keel.txn_allotment;
 drop table keel.venue_order, keel.venue_balance, keel.movement, keel.announcement, keel.anchor, paper.movement;
 delete from keel.transition where event in ('not_listed', 'adjust') or (from_state in ('abandoned', 'rejected') and event = 'ack');
 alter table keel.audit drop column role;

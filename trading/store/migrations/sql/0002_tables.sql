@@ -119,6 +119,8 @@ create table paper.movement (                            -- what happens to an a
 );
 create index on paper.movement (account, at);
 
+create index txn_allotment on keel.txn (book) where kind = 'allotment';   -- rare, and asked for at every look at a plan
+
 -- A person's word that a plan's portfolio may take risk with real orders, for a day at most. Its end stops new risk only.
 create table keel.arming (
   id         uuid primary key,
@@ -141,6 +143,6 @@ create table keel.ramp_step (
   reason   text not null,
   actor    text not null,
   evidence jsonb not null,
-  at       timestamptz not null
+  at       timestamptz not null                          -- market time
 );
 create index on keel.ramp_step (book, plan, at);

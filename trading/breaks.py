@@ -38,6 +38,7 @@ class Kind(NamedTuple):
 KINDS: Mapping[str, Kind] = {
     "order_terms": Kind(1, Reach.GLOBAL, Level.CANCEL, "the venue has our id with other terms"),
     "order_twice": Kind(1, Reach.GLOBAL, Level.CANCEL, "the venue has two orders of one id"),
+    "not_sent": Kind(1, Reach.GLOBAL, Level.CANCEL, "what was about to be sent is not what was approved: no byte has left"),
     "order_missing": Kind(1, Reach.PORTFOLIO, Level.NO_NEW, "an order that the venue acknowledged is not listed any more"),
     "order_revived": Kind(1, Reach.PORTFOLIO, Level.NO_NEW, "an order that we took for dead is at the venue"),
     "order_lost": Kind(1, Reach.PORTFOLIO, Level.NO_NEW, "an order with an id of ours that the ledger does not know"),

@@ -2,6 +2,7 @@
 
     KeelError
     ├── ConfigurationError   nothing starts: a person corrects a setting, plan or file     (exit 2)
+    │   └── NotSent          our own last look refused what was about to leave: no byte has left
     ├── LedgerUnavailable    the database cannot be reached or started                     (exit 1)
     ├── BooksRefused         the ledger refused a change: it would break a rule            (exit 1, stop)
     ├── NotAllowed           the database role may not do this                             (exit 1, stop)
@@ -34,6 +35,12 @@ class ConfigurationError(KeelError):
     def __init__(self, problems: str | list[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class NotSent(ConfigurationError):
+    """A bug or tampering: the order is dead, and nothing is sent any more until a person has looked."""
+
+    code = "not_sent"
 
 
 class LedgerUnavailable(KeelError):

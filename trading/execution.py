@@ -13,8 +13,9 @@ from decimal import Decimal
 from typing import TypeVar
 
 from trading.absorber import Absorber, Settled
+from trading.breaks import react
 from trading.desk import Desk
-from trading.errors import BooksRefused, OutcomeUnknown, Unanswered
+from trading.errors import BooksRefused, NotSent, OutcomeUnknown, Unanswered
 from trading.exchange.port import RESOLUTIONS, Accepted, ExchangeOrder, Rejected
 from trading.ledger import Account
 from trading.market import Quote
@@ -145,7 +146,7 @@ def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, replay: bool 
             if not replay:
                 absorber.settled.states[order.id] = State.ABANDONED
             continue
-        outcome = _submit(desk, order, deadline)
+        outcome = _submit(absorber, order, deadline)
         if replay and not isinstance(outcome, Accepted):  # bytes left before: no "no" of today is about those
             outcome = "doubt", State.IN_DOUBT, f"sent again: {outcome[2]}"
         if isinstance(outcome, Accepted):
@@ -163,7 +164,10 @@ def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, replay: bool 
     for order, event, state, note in settled:
         absorber.absorb(_as_sending(order), (), evidence=[(event, state)], note=note)
     _count_operations(desk, absorber, len(sent), settled)
-    return absorber.write("order.outcome")
+    written = absorber.write("order.outcome")
+    if written.breaks:
+        react(desk)  # before the next batch is marked
+    return written
 
 
 def _reported(desk: Desk, accepted: Sequence[Accepted]) -> tuple[list[Fill], Mapping[str, list[ExchangeOrder]]]:
@@ -179,14 +183,19 @@ def _reported(desk: Desk, accepted: Sequence[Accepted]) -> tuple[list[Fill], Map
     return [fill for fills in told for fill in fills], {}
 
 
-def _submit(desk: Desk, order: Order, deadline: float) -> Accepted | tuple[str, State, str]:
-    """Sends one order's stored bytes. Whatever is not a clear answer is a doubt: bytes may have left."""
-    if desk.monotonic() > deadline:
-        return "abandon", State.ABANDONED, "the send deadline passed before the first byte"
-    if reason := desk.forbids(order.intent.request.side):
-        return "abandon", State.ABANDONED, f"not safe: {reason}"
+def _submit(absorber: Absorber, order: Order, deadline: float) -> Accepted | tuple[str, State, str]:
+    """Sends one order's stored bytes. Whatever is not a clear answer is a doubt: bytes may have left.
+
+    Unless the exchange's own last look stopped them: then the order is dead, and a break says why.
+    """
+    desk, intent = absorber.desk, order.intent
+    if reason := _too_late_or_unsafe(desk, order, deadline):
+        return "abandon", State.ABANDONED, reason
     try:
-        outcome = desk.exchange.submit(order.intent.body)
+        outcome = desk.exchange.submit(intent.body, intent.body_sha256)
+    except NotSent as error:
+        absorber.differs("not_sent", str(order.id), intent.body_sha256, str(error), intent.request.product)
+        return "abandon", State.ABANDONED, f"not sent: {error}"
     except OutcomeUnknown as error:
         return "doubt", State.IN_DOUBT, str(error)
     except Exception as error:  # noqa: BLE001 - also an error inside a driver comes after bytes may have left
@@ -194,6 +203,14 @@ def _submit(desk: Desk, order: Order, deadline: float) -> Accepted | tuple[str, 
     if isinstance(outcome, Rejected):
         return "reject", State.REJECTED, f"{outcome.code}: {outcome.message}"
     return outcome
+
+
+def _too_late_or_unsafe(desk: Desk, order: Order, deadline: float) -> str:
+    """Why the order may not go any more; empty when it may."""
+    if desk.monotonic() > deadline:
+        return "the send deadline passed before the first byte"
+    reason = desk.forbids(order.intent.request.side)
+    return f"not safe: {reason}" if reason else ""
 
 
 def _count_operations(desk: Desk, absorber: Absorber, accepted: int, others: Sequence[tuple[Order, str, State, str]]) -> None:

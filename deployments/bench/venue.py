@@ -244,10 +244,11 @@ class Venue:
 
         return order_terms(client_order_id, request)
 
-    def submit(self, body: str) -> Any:
+    def submit(self, body: str, sha256: str) -> Any:
         from trading.errors import OutcomeUnknown
-        from trading.exchange.port import Accepted
+        from trading.exchange.port import Accepted, check_bytes
 
+        check_bytes(body, sha256)
         with _otherwise(OutcomeUnknown):
             return Accepted(self.client.post("/orders", body)["exchange_order_id"])
 

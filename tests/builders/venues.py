@@ -16,7 +16,7 @@ import pandas as pd
 from tests.builders.plans import NOON, flat_candles, plan, product
 from trading.desk import Desk
 from trading.errors import OutcomeUnknown
-from trading.exchange.port import Accepted, Balance, Duplicates, ExchangeOrder, FeeTier, Rejected, Status
+from trading.exchange.port import Accepted, Balance, Duplicates, ExchangeOrder, FeeTier, Rejected, Status, check_bytes
 from trading.market import Product, Quote
 from trading.money import ZERO, derived_id
 from trading.movements import Movement, MovementKind
@@ -78,6 +78,8 @@ class QuickExchange:
         """So many next answers are lost after the order was taken."""
         self.swallows: int = 0
         """So many next orders never arrive, and nothing is answered."""
+        self.tampers = False
+        """The bytes are changed between the ledger and the venue."""
         self.hides = False
         """Orders are left out of lists; fills and balances tell."""
 
@@ -88,7 +90,8 @@ class QuickExchange:
     def body(self, client_order_id: UUID, request: Request) -> str:
         return order_terms(client_order_id, request)
 
-    def submit(self, body: str) -> Accepted | Rejected:
+    def submit(self, body: str, sha256: str) -> Accepted | Rejected:
+        check_bytes(body + " " if self.tampers else body, sha256)
         self.submitted += 1
         terms = json.loads(body)
         if self.swallows:

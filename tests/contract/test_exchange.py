@@ -16,10 +16,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from deployments.bench import venue
-from tests.builders.plans import NOON, buy, sell
+from tests.builders.plans import NOON, buy, sell, submit
 from tests.builders.simulator import running
 from tests.builders.street import Street, paper_exchange
-from trading.errors import OutcomeUnknown, Unanswered
+from trading.errors import NotSent, OutcomeUnknown, Unanswered
 from trading.exchange.port import Accepted, Duplicates, Exchange, ExchangeOrder, Status
 from trading.money import ZERO, digest, stamp
 from trading.orders import Fill, Request, Side
@@ -41,7 +41,7 @@ class Place:
     def send(self, request: Request, id_: UUID | None = None) -> UUID:
         """Sends a request that must be accepted; returns its client order id."""
         id_ = id_ or uuid4()
-        assert isinstance(self.exchange.submit(self.exchange.body(id_, request)), Accepted)
+        assert isinstance(submit(self.exchange, self.exchange.body(id_, request)), Accepted)
         return id_
 
     def order(self, id_: UUID, since: datetime = LONG_AGO) -> ExchangeOrder | None:
@@ -119,7 +119,7 @@ def test_a_body_is_the_same_for_the_same_request_and_names_its_client_id(place: 
 
 
 def test_an_accepted_order_is_listed_with_our_id_and_terms(place: Place) -> None:
-    accepted = place.exchange.submit(place.exchange.body(id_ := uuid4(), buy(place.product, "0.5")))
+    accepted = submit(place.exchange, place.exchange.body(id_ := uuid4(), buy(place.product, "0.5")))
     assert isinstance(accepted, Accepted)
     order = place.order(id_)
     assert order is not None
@@ -132,9 +132,9 @@ def test_an_accepted_order_is_listed_with_our_id_and_terms(place: Place) -> None
 def test_the_same_bytes_again_are_the_same_order(place: Place) -> None:
     assert place.exchange.duplicates == Duplicates.REPLAYS, "a venue that does not needs a contract of its own"
     body = place.exchange.body(id_ := uuid4(), buy(place.product, "0.5"))
-    first, told = place.exchange.submit(body), place.order(id_)
+    first, told = submit(place.exchange, body), place.order(id_)
     before = place.totals(), place.fills(id_)
-    assert place.exchange.submit(body) == first
+    assert submit(place.exchange, body) == first
     assert place.order(id_) == told
     assert (place.totals(), place.fills(id_)) == before
 
@@ -171,9 +171,17 @@ def test_a_fill_says_whose_it_is_under_a_key_of_its_own(place: Place) -> None:
 def test_fills_that_an_answer_tells_are_those_that_the_list_tells(place: Place) -> None:
     body = place.exchange.body(id_ := uuid4(), buy(place.product, "0.5"))
     for _ in range(2):  # sent again, it is still that order
-        answer = place.exchange.submit(body)
+        answer = submit(place.exchange, body)
         assert isinstance(answer, Accepted)
         assert answer.fills is None or list(answer.fills) == place.fills(id_)
+
+
+def test_bytes_that_were_not_approved_do_not_leave(place: Place) -> None:
+    approved, other = (place.exchange.body(uuid4(), buy(place.product, quantity)) for quantity in ("0.5", "5"))
+    before = place.totals(), place.exchange.orders(LONG_AGO)
+    with pytest.raises(NotSent, match="nothing was sent"):
+        place.exchange.submit(other, digest(approved))
+    assert (place.totals(), place.exchange.orders(LONG_AGO)) == before
 
 
 # ---- reads
@@ -245,4 +253,4 @@ def test_a_send_without_an_answer_is_of_unknown_outcome(place: Place) -> None:
     body = place.exchange.body(uuid4(), buy(place.product, "0.5"))
     place.is_lost()
     with pytest.raises(OutcomeUnknown):
-        place.exchange.submit(body)
+        submit(place.exchange, body)

@@ -19,7 +19,18 @@ from uuid import UUID
 from config.settings import PROJECT
 from tests.crash.venue import FEE
 from trading.errors import OutcomeUnknown, Unanswered
-from trading.exchange.port import Accepted, Balance, Duplicates, ExchangeOrder, FeeTier, Rejected, Reply, Status, conclude
+from trading.exchange.port import (
+    Accepted,
+    Balance,
+    Duplicates,
+    ExchangeOrder,
+    FeeTier,
+    Rejected,
+    Reply,
+    Status,
+    check_bytes,
+    conclude,
+)
 from trading.market import Product
 from trading.money import ZERO
 from trading.movements import Movement, MovementKind
@@ -147,7 +158,8 @@ class VenueExchange:
     def body(self, client_order_id: UUID, request: Request) -> str:
         return order_terms(client_order_id, request)
 
-    def submit(self, body: str) -> Accepted | Rejected:
+    def submit(self, body: str, sha256: str) -> Accepted | Rejected:
+        check_bytes(body, sha256)
         try:
             status, reply = self.wire.call("submit", body=json.loads(body), at=self._now())
         except TimeoutError as error:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.builders.plans import buy, sell
+from tests.builders.plans import buy, sell, submit
 from tests.builders.simulator import Running, running
 from trading.errors import OutcomeUnknown, Unanswered
 from trading.exchange.coinbase import CoinbaseExchange
@@ -39,7 +39,7 @@ def resting(price: Decimal = FAR, **changes: object) -> Request:
 
 
 def send(coinbase: CoinbaseExchange, request: Request, id_: UUID | None = None) -> str:
-    outcome = coinbase.submit(coinbase.body(id_ or uuid4(), request))
+    outcome = submit(coinbase, coinbase.body(id_ or uuid4(), request))
     assert isinstance(outcome, Accepted)
     return outcome.exchange_order_id
 
@@ -94,7 +94,7 @@ def test_every_kind_of_order_is_taken_and_told_back_as_it_was_asked(coinbase: Co
     ],
 )
 def test_a_refusal_says_the_venues_reason(coinbase: CoinbaseExchange, request_: Request, code: str) -> None:
-    outcome = coinbase.submit(coinbase.body(id_ := uuid4(), request_))
+    outcome = submit(coinbase, coinbase.body(id_ := uuid4(), request_))
     assert isinstance(outcome, Rejected)
     assert outcome.code == code
     assert listed(coinbase, id_) == []
@@ -114,10 +114,10 @@ def test_a_lost_answer_is_a_doubt_that_the_list_and_the_same_bytes_resolve(
     body = coinbase.body(id_ := uuid4(), resting())
     server.fault(fault)
     with pytest.raises(OutcomeUnknown):
-        coinbase.submit(body)
+        submit(coinbase, body)
     assert server.oracle["received"][str(id_)] == 1, "nothing below us sent it again"
     assert [order.client_order_id for order in listed(coinbase, id_)] == [str(id_)] * was_taken
-    again = coinbase.submit(body)
+    again = submit(coinbase, body)
     [order] = listed(coinbase, id_)
     assert again == Accepted(order.exchange_order_id)
     assert server.oracle["bodies"][str(id_)] == [digest(body)] * 2
@@ -126,7 +126,7 @@ def test_a_lost_answer_is_a_doubt_that_the_list_and_the_same_bytes_resolve(
 @pytest.mark.parametrize(("fault", "code"), [("unauthorized", "UNAUTHORIZED"), ("forbidden", "PERMISSION_DENIED")])
 def test_a_key_that_the_venue_turns_away_is_a_refusal(server: Running, coinbase: CoinbaseExchange, fault: str, code: str) -> None:
     server.fault(fault)
-    outcome = coinbase.submit(coinbase.body(id_ := uuid4(), resting()))
+    outcome = submit(coinbase, coinbase.body(id_ := uuid4(), resting()))
     assert isinstance(outcome, Rejected)
     assert outcome.code == code
     assert listed(coinbase, id_) == []
@@ -136,7 +136,7 @@ def test_an_answer_that_takes_too_long_is_a_doubt_and_the_order_is_there(server:
     hasty = server.exchange(timeout=(2, 0.5))
     server.fault("delay", seconds=2)
     with pytest.raises(OutcomeUnknown, match=r"^timed_out: "):
-        hasty.submit(hasty.body(id_ := uuid4(), resting()))
+        submit(hasty, hasty.body(id_ := uuid4(), resting()))
     assert str(id_) in server.oracle["orders_by_client_id"]
 
 
@@ -229,7 +229,7 @@ def test_what_a_key_may_do_is_told_and_a_view_key_reads_but_does_not_trade(serve
     assert (permissions.can_view, permissions.can_trade, permissions.can_transfer) == (True, False, False)
     assert server.exchange("transfer").permissions().can_transfer
     assert view.balances()["USD"].total > 0
-    outcome = view.submit(view.body(uuid4(), buy()))
+    outcome = submit(view, view.body(uuid4(), buy()))
     assert isinstance(outcome, Rejected)
     assert outcome.code == "PERMISSION_DENIED"
 

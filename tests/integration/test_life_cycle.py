@@ -5,25 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from typing import cast
 
 import pytest
 
 from tests.builders.venues import QuickExchange, later, quick_desk
 from trading import cycle as cycles
 from trading import hand, outside
-from trading.desk import Desk
+from trading.desk import Desk, see_market
 from trading.errors import ConfigurationError, OutcomeUnknown
 from trading.exchange.port import OUTCOMES, Duplicates, Outcome, Rejected, Reply, conclude
+from trading.execution import intents_of, send, stage
 from trading.lots import LotMethod
 from trading.movements import Movement, MovementKind
 from trading.orders import FillKind, OrderType, Request, Side, State, TimeInForce
 from trading.reconcile import reconcile
 from trading.resolution import allot, announce, resolve
+from trading.risk import Approved
 from trading.risk.breaker import BreakerState, Level
+from trading.risk.validator import Evaluation
 from trading.settlement import settle
+from trading.store.database import connect
 from trading.store.verify import Check, verify
 
 UNIT = Decimal("0.001")
+NOT_JUDGED = cast("Evaluation", None)
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ def venue(desk: Desk) -> QuickExchange:
 
 
 def buy(**terms: object) -> Request:
-    return Request(product="BTC-USD", side=Side.BUY, quantity=UNIT, **terms)  # type: ignore[arg-type]
+    return Request(**{"product": "BTC-USD", "side": Side.BUY, "quantity": UNIT} | terms)  # type: ignore[arg-type]
 
 
 def sell() -> Request:
@@ -205,16 +211,58 @@ def test_two_portfolios_whose_venues_use_the_same_ids_each_have_their_own_books(
     assert not unproved(database_url)
 
 
+def test_bytes_that_are_not_the_approved_ones_are_not_sent_and_stop_everything(desk: Desk, database_url: str) -> None:
+    venue(desk).tampers = True
+    order = order_of(hand.place(desk, buy()))
+    assert (order.state, venue(desk).submitted, venue(desk).placed) == (State.ABANDONED, 0, {})
+    [row] = desk.books.open_breaks(desk.book)
+    assert (row["class"], row["severity"], row["subject"]) == ("not_sent", 1, str(order.id))
+    assert breaker(desk, "global") == (BreakerState.OPEN, Level.CANCEL)
+    assert desk.books.venue_balances(desk.book) == theirs(desk)
+    venue(desk).tampers = False
+    assert hand.place(desk, buy()).order is None
+    assert venue(desk).submitted == 0
+    with connect(database_url) as connection:
+        told = connection.execute("select payload from keel.audit where kind = 'order.outcome'").fetchall()
+    assert any("nothing was sent" in payload for (payload,) in told)
+
+
+def test_after_bytes_that_were_not_sent_the_next_order_does_not_even_get_to_the_exchange(database_url: str) -> None:
+    with quick_desk(database_url) as desk:
+        venue(desk).tampers = True
+        with hand.at_the_desk(desk):
+            market, _ = see_market(desk, desk.market_now(), desk.market_now())
+            approved = [Approved(request, NOT_JUDGED) for request in (buy(), buy(product="ETH-USD"))]
+            orders = stage(desk, intents_of(desk, "hand:two", approved, market.quotes), market.quotes)
+            settled = send(desk, desk.books.epoch(desk.book), orders)
+        assert [settled.states[order.id] for order in orders] == [State.ABANDONED] * 2
+        assert classes(desk) == ["not_sent"], "the breaker stopped the second one"
+
+
+def test_a_second_sending_that_is_stopped_leaves_the_order_in_doubt(desk: Desk) -> None:
+    venue(desk).visibility_lag_seconds = 120
+    venue(desk).swallows = 1
+    submit = venue(desk).submit
+
+    def tampers_with_the_second(body: str, sha256: str) -> object:
+        venue(desk).tampers = venue(desk).submitted > 0
+        return submit(body, sha256)
+
+    venue(desk).submit = tampers_with_the_second  # type: ignore[method-assign,assignment]
+    assert order_of(hand.place(desk, buy())).state is State.IN_DOUBT
+    assert (venue(desk).submitted, classes(desk)) == (1, ["not_sent"])
+
+
 def test_a_no_to_the_second_sending_says_nothing_of_the_first(desk: Desk) -> None:
     venue(desk).visibility_lag_seconds = 120
     venue(desk).loses, venue(desk).hides = 1, True
     submit = venue(desk).submit
 
-    def refuses_the_second(body: str) -> object:
+    def refuses_the_second(body: str, sha256: str) -> object:
         if venue(desk).submitted:
             venue(desk).submitted += 1
             return Rejected("UNAUTHORISED", "the key was revoked meanwhile")
-        return submit(body)
+        return submit(body, sha256)
 
     venue(desk).submit = refuses_the_second  # type: ignore[method-assign,assignment]
     order = order_of(hand.place(desk, buy()))

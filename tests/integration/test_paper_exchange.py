@@ -13,7 +13,7 @@ from uuid import uuid4
 import pandas as pd
 import pytest
 
-from tests.builders.plans import NOON, buy, product, sell
+from tests.builders.plans import NOON, buy, product, sell, submit
 from tests.builders.street import HOUR, Street, on_street, paper_exchange
 from trading.errors import BooksRefused
 from trading.exchange.paper import PaperExchange
@@ -40,7 +40,7 @@ def exchange(database_url: str, street: Street) -> Iterator[PaperExchange]:
 
 
 def send(exchange: PaperExchange, request: Request) -> str:
-    answer = exchange.submit(exchange.body(uuid4(), request))
+    answer = submit(exchange, exchange.body(uuid4(), request))
     assert isinstance(answer, Accepted), answer
     return answer.exchange_order_id
 
@@ -131,7 +131,7 @@ def test_a_quote_is_good_once_for_all_slices_together(exchange: PaperExchange, s
 def test_more_than_the_account_holds_is_rejected_and_nothing_moves(exchange: PaperExchange) -> None:
     before = exchange.balances()
     for request in (buy(quantity="10"), sell(quantity="5.1"), buy(quantity="10", **rests("99.5"))):
-        answer = exchange.submit(exchange.body(uuid4(), request))
+        answer = submit(exchange, exchange.body(uuid4(), request))
         assert isinstance(answer, Rejected)
         assert answer.code == "INSUFFICIENT_FUND"
     assert exchange.balances() == before
@@ -140,7 +140,7 @@ def test_more_than_the_account_holds_is_rejected_and_nothing_moves(exchange: Pap
 
 def test_what_is_on_hold_cannot_be_spent_twice(exchange: PaperExchange) -> None:
     id_ = send(exchange, sell(quantity="4", **rests("120")))
-    answer = exchange.submit(exchange.body(uuid4(), sell(quantity="2")))
+    answer = submit(exchange, exchange.body(uuid4(), sell(quantity="2")))
     assert isinstance(answer, Rejected)
     exchange.cancel([id_])
     send(exchange, sell(quantity="2"))
@@ -162,9 +162,9 @@ def test_a_hidden_order_is_at_the_venue_but_in_no_list(exchange: PaperExchange) 
 
 def test_bytes_that_come_again_at_another_price_tell_no_fills_of_that_price(exchange: PaperExchange, street: Street) -> None:
     body = exchange.body(uuid4(), buy(quantity="1"))
-    first = exchange.submit(body)
+    first = submit(exchange, body)
     street.hour("100 201 99 200")
-    again = exchange.submit(body)
+    again = submit(exchange, body)
     assert isinstance(again, Accepted)
     assert again == first
     assert again.fills is None or [fill.price for fill in again.fills] == [dec("101.11")]
@@ -229,7 +229,7 @@ def test_fills_that_a_hold_does_not_cover_are_an_error_and_nothing_moves(exchang
 def test_the_same_bytes_from_two_processes_at_once_are_one_order(database_url: str, street: Street) -> None:
     def race(body: str, other: PaperExchange, gate: Barrier) -> object:
         gate.wait()
-        return other.submit(body)
+        return submit(other, body)
 
     with connect(database_url) as second, paper_exchange(database_url, street, USD="100000") as first:
         both = first, on_street(PaperBooks(second), street, first.account)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
 
-from tests.builders.plans import NOON, buy, product, quote, sell
+from tests.builders.plans import NOON, buy, product, quote, sell, submit
 from tests.builders.street import Street, on_street, paper_exchange
 from trading.exchange.paper import PaperExchange
 from trading.exchange.port import Accepted, Status
@@ -23,7 +23,7 @@ EVEN = Costs(spread=ZERO, slippage=ZERO, maker_fee=dec("0.0123"), taker_fee=dec(
 
 
 def accepted(exchange: PaperExchange, request: Request) -> None:
-    answer = exchange.submit(exchange.body(uuid4(), request))
+    answer = submit(exchange, exchange.body(uuid4(), request))
     assert isinstance(answer, Accepted), answer
 
 

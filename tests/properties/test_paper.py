@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from tests.builders.plans import NOON, product
+from tests.builders.plans import NOON, product, submit
 from tests.builders.street import COSTS, HOUR, Street, on_street, paper_exchange
 from trading.errors import OutcomeUnknown
 from trading.exchange.paper import PaperExchange
@@ -76,10 +76,10 @@ class Send:
         body = exchange.body(world.next_id(), self.request)
         exchange.after_commit = _lose if self.answer_is_lost else None
         try:
-            answer = exchange.submit(body)
+            answer = submit(exchange, body)
         except OutcomeUnknown:
             exchange.after_commit = None
-            answer = exchange.submit(body)
+            answer = submit(exchange, body)
             assert isinstance(answer, Accepted), "what was lost was the answer that it had been taken"
         exchange.after_commit = None
         event(f"accepted {self.request.type}" if isinstance(answer, Accepted) else answer.code)
@@ -101,7 +101,7 @@ class SendAgain:
         if world.sent:
             id_, (body, _) = list(world.sent.items())[self.which % len(world.sent)]
             before = state(exchange)
-            answer = exchange.submit(body)
+            answer = submit(exchange, body)
             assert answer == Accepted(id_)
             fills = [fill for fill in exchange.fills(LONG_AGO) if fill.exchange_order_id == id_]
             assert isinstance(answer, Accepted)
@@ -278,7 +278,7 @@ def test_it_makes_no_difference_how_often_one_looks(database_url: str, data: st.
         street, account = Street(rules=COARSE), f"paper:{next(_accounts)}"
         with paper_exchange(database_url, street, account, USD="5000", BTC="20") as exchange:
             for number, request in enumerate(wanted):
-                exchange.submit(exchange.body(uuid5(NAMESPACE, f"looks {number}"), request))
+                submit(exchange, exchange.body(uuid5(NAMESPACE, f"looks {number}"), request))
             for hour in candles:
                 street.hour(hour.prices, hour.volume)
                 if looks_often:

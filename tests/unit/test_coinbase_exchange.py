@@ -23,7 +23,7 @@ from config.credentials import CoinbaseKey, Secret
 from config.credentials.keys import coinbase_key
 from tests.builders.coinbase_server import Reply as HttpReply
 from tests.builders.coinbase_server import Venue, coinbase_server, ok, product
-from tests.builders.plans import buy, sell
+from tests.builders.plans import buy, sell, submit
 from tests.builders.simulator import HURRY
 from trading.errors import ConfigurationError, OutcomeUnknown, Unanswered
 from trading.exchange.coinbase import CoinbaseExchange, Pace, RateBudget, wire
@@ -147,7 +147,7 @@ DOUBTFUL: dict[str, tuple[HttpReply | Callable[[socket.socket], None], Reply]] =
 def test_a_clear_reply_settles_the_send(server: Venue, reply: HttpReply, expected: Accepted | str) -> None:
     coinbase = exchange(server)
     server.faults = [reply]
-    outcome = coinbase.submit(coinbase.body(ID, buy()))
+    outcome = submit(coinbase, coinbase.body(ID, buy()))
     if isinstance(expected, Accepted):
         assert outcome == expected
     else:
@@ -162,14 +162,14 @@ def test_every_other_reply_leaves_the_order_in_doubt_and_is_sent_once(
     coinbase = exchange(server)
     server.faults = [reply]
     with pytest.raises(OutcomeUnknown, match=f"^{expected.value}: "):
-        coinbase.submit(coinbase.body(ID, buy()))
+        submit(coinbase, coinbase.body(ID, buy()))
     assert len(server.asked) == 1
 
 
 def test_nobody_listening_is_a_doubt(server: Venue) -> None:
     coinbase = exchange(server, host="127.0.0.1:1")
     with pytest.raises(OutcomeUnknown, match=r"^disconnected: "):
-        coinbase.submit(coinbase.body(ID, buy()))
+        submit(coinbase, coinbase.body(ID, buy()))
 
 
 def test_every_reply_has_been_seen() -> None:
@@ -205,7 +205,7 @@ def test_what_a_layer_changes_on_the_way_does_not_leave(server: Venue) -> None:
     client, _ = coinbase._connection._open()
     client.session.auth = Meddler()
     with pytest.raises(ConfigurationError, match="nothing was sent"):
-        coinbase.submit(coinbase.body(ID, buy()))
+        submit(coinbase, coinbase.body(ID, buy()))
     assert server.asked == []
 
 
@@ -213,7 +213,7 @@ def test_a_pledge_is_good_for_one_send_and_none_is_good_without(server: Venue) -
     coinbase = exchange(server)
     server.faults = [ok(TAKEN)]
     body = coinbase.body(ID, buy())
-    coinbase.submit(body)
+    submit(coinbase, body)
     client, _ = coinbase._connection._open()
     with pytest.raises(ConfigurationError, match="nothing was sent"):
         client.session.post(f"https://{server.host}/api/v3/brokerage/orders", data=body.encode())
@@ -242,7 +242,7 @@ def test_the_environment_changes_neither_trust_nor_the_way(
 
 def test_an_authority_that_nobody_named_is_not_trusted(server: Venue) -> None:
     with pytest.raises(OutcomeUnknown, match=r"^disconnected: SSLError"):
-        exchange(server, ca_file=None).submit(exchange(server).body(ID, buy()))
+        submit(exchange(server, ca_file=None), exchange(server).body(ID, buy()))
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_fills_of_one_moment_keep_the_venues_order(server: Venue) -> None:
 def test_the_client_of_a_fill_is_not_asked_twice(server: Venue) -> None:
     coinbase = exchange(server)
     server.faults = [ok(TAKEN), ok({"fills": [fill_row()], "cursor": ""})]
-    coinbase.submit(coinbase.body(ID, buy()))
+    submit(coinbase, coinbase.body(ID, buy()))
     assert [fill.client_order_id for fill in coinbase.fills(NOON)] == [ID]
     assert len(server.asked) == 2
 

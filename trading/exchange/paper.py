@@ -13,7 +13,7 @@ from uuid import UUID
 import pandas as pd
 
 from trading.errors import LedgerUnavailable, OutcomeUnknown, Unanswered
-from trading.exchange.port import Accepted, Balance, Duplicates, ExchangeOrder, FeeTier, Rejected, Status
+from trading.exchange.port import Accepted, Balance, Duplicates, ExchangeOrder, FeeTier, Rejected, Status, check_bytes
 from trading.market import Product, Quote
 from trading.matching import Bar, Execution, Matched, has_expired, hold_of, match_bar, match_now, refusal
 from trading.money import ZERO, dec, derived_id, utc
@@ -71,7 +71,8 @@ class PaperExchange:
     def body(self, client_order_id: UUID, request: Request) -> str:
         return order_terms(client_order_id, request)
 
-    def submit(self, body: str) -> Accepted | Rejected:
+    def submit(self, body: str, sha256: str) -> Accepted | Rejected:
+        check_bytes(body, sha256)
         client_order_id, request = _read(body)
         id_ = str(derived_id("paper order", self.account, client_order_id))
         with _doubtful():

@@ -15,9 +15,9 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from trading.errors import OutcomeUnknown
+from trading.errors import NotSent, OutcomeUnknown
 from trading.market import Product
-from trading.money import storable
+from trading.money import digest, storable
 from trading.movements import Movement
 from trading.orders import Fill, Request, Side
 
@@ -113,6 +113,12 @@ def conclude(
     raise OutcomeUnknown(f"{reply.value}: {detail}")
 
 
+def check_bytes(body: str, sha256: str) -> None:
+    """Raises NotSent unless the body has the hash under which it was approved."""
+    if digest(body) != sha256:
+        raise NotSent(f"found a body of SHA-256 {digest(body)}, expected {sha256}: nothing was sent")
+
+
 class Status(StrEnum):
     """An order's status at the venue, in our words; `UNKNOWN` keeps the raw word and gates the product."""
 
@@ -186,8 +192,11 @@ class Exchange(Protocol):
     def body(self, client_order_id: UUID, request: Request) -> str:
         """The exact text that would be sent for a request: pure, stored and hashed before it is sent."""
 
-    def submit(self, body: str) -> Accepted | Rejected:
-        """Sends exactly these bytes, once. Raises OutcomeUnknown when the answer does not settle it."""
+    def submit(self, body: str, sha256: str) -> Accepted | Rejected:
+        """Sends exactly these bytes, once; `sha256` is the hash under which they were approved.
+
+        Raises OutcomeUnknown when the answer does not settle it, NotSent, before a byte has left, for bytes of another hash.
+        """
 
     def cancel(self, exchange_order_ids: Sequence[str]) -> Mapping[str, str]:
         """Asks to cancel; id -> reason for those that the venue refused to cancel. Raises OutcomeUnknown."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from trading.errors import ConfigurationError, MarketUnavailable, OutcomeUnknown, Unanswered
+from trading.errors import ConfigurationError, MarketUnavailable, NotSent, OutcomeUnknown, Unanswered
 from trading.exchange.coinbase import wire
 from trading.exchange.coinbase.bodies import cancel_body, create_body
 from trading.exchange.coinbase.connection import HOST, Connection, Pace, SigningKey, check_host
@@ -96,21 +96,21 @@ class CoinbaseExchange:
     @property
     def _sends(self) -> Connection:
         if self._trading is None:
-            raise ConfigurationError("coinbase: found no key that trades, expected one: this process may only look")
+            raise NotSent("coinbase: found no key that trades, expected one: this process may only look")
         return self._trading
 
     def body(self, client_order_id: UUID, request: Request) -> str:
         return create_body(client_order_id, request)
 
-    def submit(self, body: str, sha256: str = "") -> Accepted | Rejected:
-        """Sends exactly these bytes, once. `sha256` is the hash they were approved under; without it their own.
+    def submit(self, body: str, sha256: str) -> Accepted | Rejected:
+        """Sends exactly these bytes, once. `sha256` is held against the bytes of the request that is ready to leave.
 
-        Raises OutcomeUnknown when the answer does not settle it, ConfigurationError, before a byte has left, for a body
-        that does not have its hash on the wire.
+        Raises OutcomeUnknown when the answer does not settle it, NotSent, before a byte has left, for a body that does not
+        have this hash on the wire.
         """
         client_order_id = _client_id(body)
         self._sends.may_trade_next()
-        answer = self._post(body, sha256 or digest(body), client_order_id)
+        answer = self._post(body, sha256, client_order_id)
         outcome = conclude(self.duplicates, answer.reply, answer.detail, accepted=answer.accepted, code=answer.code)
         if isinstance(outcome, Accepted):
             self._client_ids[outcome.exchange_order_id] = client_order_id
@@ -275,7 +275,7 @@ def _account_key(row: wire.Row) -> str:
 def _client_id(body: str) -> str:
     told = (read_object(body.encode()) or {}).get("client_order_id")
     if not isinstance(told, str) or not told:
-        raise ConfigurationError("coinbase: found a body without client_order_id, expected the text that `body` made")
+        raise NotSent("coinbase: found a body without client_order_id, expected the text that `body` made")
     return told
 
 

@@ -124,7 +124,7 @@ class Connection:
     def send(self, path: str, body: str, digest: str) -> tuple[int, bytes]:
         """Status and content of the reply to exactly these bytes, sent once.
 
-        Raises ConfigurationError, before a byte leaves, when the body does not have this SHA-256 on the wire; and what
+        Raises NotSent, before a byte leaves, when the body does not have this SHA-256 on the wire; and what
         requests raises where no reply was read whole.
         """
         self._open()[1].pledge(digest)

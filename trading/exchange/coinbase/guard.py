@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from trading.errors import ConfigurationError
+from trading.errors import NotSent
 
 
 class GuardedAdapter(HTTPAdapter):
     """Sends only to `host` over TLS that `ca_file` vouches for, and of bodies only the one that was pledged.
 
     It looks at the prepared request, after every layer of the SDK and of requests has had its say. What it refuses has
-    not left: it raises ConfigurationError. Neither the environment nor the session can change authority, proxies or the
+    not left: it raises NotSent. Neither the environment nor the session can change authority, proxies or the
     time-outs (connect, read; seconds).
     """
 
@@ -48,11 +48,11 @@ class GuardedAdapter(HTTPAdapter):
         pledged, self.pledged = self.pledged, ""
         to = urlsplit(request.url or "")
         if to.scheme != "https" or to.netloc != self.host:
-            raise ConfigurationError(f"coinbase: found a request to {to.scheme}://{to.netloc}, expected https://{self.host}")
+            raise NotSent(f"coinbase: found a request to {to.scheme}://{to.netloc}, expected https://{self.host}")
         if request.method == "GET" and request.body is None:
             return
         # A stream or an iterator could differ from what is hashed here: only bytes leave.
         if not isinstance(request.body, bytes) or sha256(request.body).hexdigest() != pledged:
-            raise ConfigurationError(
+            raise NotSent(
                 f"coinbase: {request.method} {to.path}: the body on the wire is not the one that was approved, nothing was sent"
             )

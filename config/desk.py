@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 
 from config.clock import wall_clock
+from config.halt import halted_by
 from config.live import checks_of, environment, exchange_of, market_of, venue_of
 from config.market import choose_market, coinbase_answers, open_market
 from config.plans import load_plan
@@ -82,6 +83,7 @@ def open_desk(
     with assembled(opened, source=open_source(source_name, settings, opened), url=url, author=author) as desk:
         if settings.paper_fault:
             desk.exchange.after_commit = _lose_the_answer  # type: ignore[attr-defined]  # paper, as checked above
+        desk.halted = halted_by(settings)
         yield desk
 
 
@@ -100,6 +102,7 @@ def _real(
         plan = plan.model_copy(update={"capital": steps[0].capital if steps else first_capital(plan.ramp, capital)})
         desk = _desk(plan, mode, source, Journal(sessions, author), books)
         desk.exchange = exchange = exchange_of(venue, mode, settings)
+        desk.halted = halted_by(settings)
         desk.ask_safety = checks_of(desk, exchange, venue, settings)
         yield desk
 

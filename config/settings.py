@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     anchors: Path | None = Field(
         default=None, description="KEEL_ANCHORS: file of signed chain heads, append-only; unset: anchors.jsonl in KEEL_HOME"
     )
+    halt_file: Path | None = Field(
+        default=None, description="KEEL_HALT_FILE: while this file exists no order is sent; unset: HALT in KEEL_HOME"
+    )
     plans: Path = Field(default=PROJECT / "config" / "plans", description="KEEL_PLANS: folder of the plans")
     prefect_port: int | None = Field(
         default=None, ge=1, le=65535, description="KEEL_PREFECT_PORT: port of server and UI; unset: the first free from 4200"

@@ -56,6 +56,8 @@ class Desk:
     """Puts a new plan's capital (asset, amount, reference) into the account at the exchange: a deposit on paper, else nothing."""
     ask_safety: Callable[[], Safety] = field(default=Safety)
     """Makes the checks of live trading. The default finds none made: a desk that nobody gave checks sends nothing live."""
+    halted: Callable[[], str] = field(default=str)
+    """Why nothing at all may be sent, looked up anew at each call: the halt file. Empty when there is none."""
     safety: Safety = field(default=Safety())
     """What the checks of this run said."""
     market_time: datetime | None = field(default=None)
@@ -99,8 +101,8 @@ class Desk:
         return self.safety
 
     def forbids(self, side: Side) -> str:
-        """Why no order of that side may be sent now, by the checks of live trading; empty when it may."""
-        return self.safety.forbids(side) if needs_checks(self.mode) else ""
+        """Why no order of that side may be sent now: a halt, or the checks of live trading; empty when it may."""
+        return self.halted() or (self.safety.forbids(side) if needs_checks(self.mode) else "")
 
     def market_now(self) -> datetime:
         """Market time; on a replay outside of a cycle, its position (the last slot that was completed or skipped)."""

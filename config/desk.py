@@ -24,13 +24,15 @@ from trading.money import text
 from trading.orders import Mode
 from trading.plan import Plan, Ramp
 from trading.quality import QualityGate
+from trading.rollout import follow
+from trading.shadow import shadow_of
 from trading.store.books import Books
 from trading.store.candles import CandleStore
-from trading.store.database import Sessions, connect
+from trading.store.database import Connection, Sessions, connect
 from trading.store.journal import Author, Journal
 from trading.store.paper import PaperBooks
 from trading.store.roles import Role
-from trading.store.standing import ramp_steps
+from trading.store.standing import given, ramp_steps
 from trading.strategies import create
 
 DEMO_PORTFOLIO = "demo"
@@ -41,10 +43,12 @@ def default_author() -> Author:
     return Author(actor=os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}")
 
 
-def ledger_of(plan: str) -> tuple[str, str]:
+def ledger_of(plan: str, mode: Mode = Mode.PAPER) -> tuple[str, str]:
     """(ledger URL, portfolio) of a plan, for those who only read its books; starts the embedded ledger when it is down."""
     settings = load()
-    opened = for_source(load_plan(plan, os.environ, settings.plans), chosen_market(settings), is_set=settings.market is not None)
+    opened = load_plan(plan, environment(mode), settings.plans)
+    if mode is Mode.PAPER:
+        opened = for_source(opened, chosen_market(settings), is_set=settings.market is not None)
     url = ledger_url(settings)
     ready(url, settings)
     return url, opened.portfolio
@@ -81,9 +85,9 @@ def open_desk(
     if capital is not None:
         opened = opened.model_copy(update={"capital": capital})
     with assembled(opened, source=open_source(source_name, settings, opened), url=url, author=author) as desk:
+        desk.halted = halted_by(settings)
         if settings.paper_fault:
             desk.exchange.after_commit = _lose_the_answer  # type: ignore[attr-defined]  # paper, as checked above
-        desk.halted = halted_by(settings)
         yield desk
 
 
@@ -98,11 +102,10 @@ def _real(
         books = Books(sessions[Role.DECIDE])
         book = f"{mode}:{plan.portfolio}"
         check_source(books, book, source)
-        steps = ramp_steps(books.connection, book, plan.name)
-        plan = plan.model_copy(update={"capital": steps[0].capital if steps else first_capital(plan.ramp, capital)})
+        plan = plan.model_copy(update={"capital": plan_capital(books.connection, book, plan, capital)})
         desk = _desk(plan, mode, source, Journal(sessions, author), books)
-        desk.exchange = exchange = exchange_of(venue, mode, settings)
         desk.halted = halted_by(settings)
+        desk.exchange = exchange = exchange_of(venue, mode, settings)
         desk.ask_safety = checks_of(desk, exchange, venue, settings)
         yield desk
 
@@ -118,6 +121,30 @@ def first_capital(ramp: Ramp, asked: Decimal | None) -> Decimal:
 
 def _lose_the_answer(_: str) -> None:
     raise OutcomeUnknown("KEEL_PAPER_FAULT=accept_then_raise: the order was taken, its answer is lost")
+
+
+@contextmanager
+def open_shadow(
+    plan: str | Plan, mode: Mode, *, author: Callable[[], Author] = default_author, settings: Settings | None = None
+) -> Iterator[Desk]:
+    """The paper desk that shadows a plan's real one: its market, its capital, and never its account."""
+    settings = settings or load()
+    opened = plan if isinstance(plan, Plan) else load_plan(plan, environment(mode), settings.plans)
+    url = ledger_url(settings)
+    ready(url, settings)
+    venue = venue_of(mode, settings, trades=False)
+    with connect(url, "keel shadow", Role.REPORT) as connection:
+        capital = plan_capital(connection, f"{mode}:{opened.portfolio}", opened)
+    shadowed = shadow_of(opened, mode).model_copy(update={"capital": capital})
+    with assembled(shadowed, source=market_of(venue, settings), url=url, author=author) as desk:
+        follow(desk, capital)
+        yield desk
+
+
+def plan_capital(connection: Connection, book: str, plan: Plan, asked: Decimal | None = None) -> Decimal:
+    """What a plan with real orders has: the capital of its newest step, what it was opened with, or what it will begin with."""
+    steps = ramp_steps(connection, book, plan.name)
+    return steps[0].capital if steps else given(connection, book, plan.name) or first_capital(plan.ramp, asked)
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from config.anchors import evidence
 from config.clock import wall_clock
-from config.credentials import CoinbaseKey, CredentialsManager, Secret, get_credentials_manager
+from config.credentials import CoinbaseKey, Secret, get_credentials_manager
 from config.credentials.keys import coinbase_key
-from config.settings import Settings
+from config.settings import Settings, load
 from trading.desk import Desk
 from trading.errors import ConfigurationError
 from trading.exchange.coinbase import CoinbaseExchange, CoinbaseMarket
@@ -54,7 +54,7 @@ class Venue:
 def venue_of(mode: Mode, settings: Settings, *, trades: bool = True) -> Venue:
     """The venue of a mode. `trades` is False for a process that only settles and reconciles: it never asks for the trade key.
 
-    Raises ConfigurationError when there is no key at all, or no simulator to rehearse against.
+    Raises ConfigurationError when there is no simulator to rehearse against. A missing key is a failed check.
     """
     return _live(settings, trades=trades) if mode is Mode.LIVE else _rehearsal(settings, trades=trades)
 
@@ -124,22 +124,15 @@ def over_ramp(plan: Plan, steps: Sequence[RampStep]) -> str:
 # ------------------------------------------------------------------------------------------------------------- live
 
 
+def settings_checks(mode: Mode) -> tuple[SafetyCheck, ...]:
+    """What switches, keys and limits say, without asking anybody. A rehearsal needs none: it cannot reach Coinbase."""
+    return _live(load(), trades=True).problems if mode is Mode.LIVE else ()
+
+
 def _live(settings: Settings, *, trades: bool) -> Venue:
     manager = get_credentials_manager()
     trade_key, no_key = _key(manager.get_coinbase_credentials) if trades else (None, "")
     view_key, no_view = _key(manager.get_coinbase_view_credentials)
-    if trade_key is None and view_key is None:
-        raise ConfigurationError([problem for problem in (no_key, no_view) if problem])
-    return Venue(
-        name="coinbase", host=settings.coinbase_host, ca_file=settings.ca_file, clock=wall_clock,
-        trade_key=trade_key, view_key=view_key,
-        problems=tuple(_settings_checks(manager, trade_key, view_key, no_key, no_view)),
-    )  # fmt: skip
-
-
-def _settings_checks(
-    manager: CredentialsManager, trade_key: CoinbaseKey | None, view_key: CoinbaseKey | None, no_key: str, no_view: str
-) -> list[SafetyCheck]:
     switches = manager.switches()
     same = trade_key is not None and view_key is not None and trade_key.fingerprint == view_key.fingerprint
     unset = manager.unset_limits()
@@ -154,7 +147,11 @@ def _settings_checks(
         ("view_credentials", view_key is not None and not same, seen, "a key of its own that may only view"),
         ("limits", not unset, f"unset: {', '.join(unset)}" if unset else "all set", "every risk limit set by you"),
     )
-    return [SafetyCheck(name=name, ok=ok, found=found, expected=expected) for name, ok, found, expected in rows]
+    return Venue(
+        name="coinbase", host=settings.coinbase_host, ca_file=settings.ca_file, clock=wall_clock,
+        trade_key=trade_key, view_key=view_key,
+        problems=tuple(SafetyCheck(name=name, ok=ok, found=found, expected=expected) for name, ok, found, expected in rows),
+    )  # fmt: skip
 
 
 def _found(key: CoinbaseKey | None) -> str:

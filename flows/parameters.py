@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -18,7 +20,26 @@ class PlanParameters(BaseModel):
     )
 
 
+class ReconcileParameters(PlanParameters):
+    """Whose books are compared."""
+
+    mode: Literal["paper", "rehearsal", "live"] = Field(
+        default="paper", title="Mode", description="paper, or real orders: those are read with the key that only views."
+    )
+
+
+class RealParameters(PlanParameters):
+    """Which plan trades with real orders, and where."""
+
+    mode: Literal["rehearsal", "live"] = Field(
+        default="rehearsal",
+        title="Mode",
+        description="rehearsal: the live code against the simulated Coinbase on this machine; live: Coinbase itself.",
+    )
+
+
 class ReportParameters(PlanParameters):
     """What the report covers."""
 
+    mode: Literal["paper", "rehearsal", "live"] = Field(default="paper", title="Mode", description="Whose books are shown.")
     days: int = Field(default=30, ge=1, le=3650, title="Days", description="How many days of history the report shows.")

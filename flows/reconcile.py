@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 
 from config.anchors import anchor_after
 from config.desk import open_desk
-from flows.parameters import PlanParameters
+from flows.parameters import ReconcileParameters
 from tasks.reporting import Shared, publish_reconciliation, reconcile_positions
 from tasks.runtime import author, scheduled_at
 from trading.orders import Mode
@@ -20,9 +20,9 @@ def _name() -> str:
 
 
 @flow(name="reconcile", flow_run_name=_name, retries=0, persist_result=False)
-def reconcile(params: PlanParameters) -> State[str]:
+def reconcile(params: ReconcileParameters) -> State[str]:
     """Compares orders, fills and balances of a plan's portfolio with the exchange; fails when they differ."""
-    with open_desk(params.plan, mode=Mode.PAPER, author=author) as desk:
+    with open_desk(params.plan, mode=Mode(params.mode), trades=False, author=author) as desk:
         shared = Shared(desk)
         found = reconcile_positions(shared)
         line = publish_reconciliation(shared, found)

@@ -11,6 +11,7 @@ from config.desk import ledger_of
 from flows.parameters import ReportParameters
 from tasks.reporting import Books, gather_figures, publish_report, write_report
 from tasks.runtime import scheduled_at
+from trading.orders import Mode
 
 
 def _name() -> str:
@@ -20,6 +21,6 @@ def _name() -> str:
 @flow(name="report", flow_run_name=_name, retries=0, persist_result=False)
 def report(params: ReportParameters) -> State[str]:
     """Profit and loss of a plan, its statistics, orders and positions: an artifact, and an HTML page with charts."""
-    url, portfolio = ledger_of(params.plan)
-    page = gather_figures(Books(url, "paper", portfolio, params.plan), params.days)
+    url, portfolio = ledger_of(params.plan, Mode(params.mode))
+    page = gather_figures(Books(url, params.mode, portfolio, params.plan), params.days)
     return Completed(message=publish_report(page, params.plan, write_report(page, params.plan)))

@@ -38,7 +38,7 @@ def trade(params: PlanParameters) -> State[str]:
         return outcome(cycle)
 
 
-def cycle_as_tasks(desk: Desk, at: datetime) -> Cycle:
+def cycle_as_tasks(desk: Desk, at: datetime | None) -> Cycle:
     """The steps of `trading.cycle.run`, each as a task."""
     work = step.claim_slot(lambda: desk, at)
     with concluded(desk, work.cycle):

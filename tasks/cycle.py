@@ -38,7 +38,7 @@ def _step(work: Work, step: Callable[[Desk, Cycle], None]) -> Work:
 
 
 @task(name="claim slot", **_ONCE)
-def claim_slot(desk: Callable[[], Desk], due: datetime) -> Work:
+def claim_slot(desk: Callable[[], Desk], due: datetime | None) -> Work:
     """Takes the portfolio and the slot; `desk` is called for the desk, so that it stays opaque like the rest."""
     opened = desk()
     return Work(opened, steps.claim_slot(opened, due))

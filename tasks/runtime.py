@@ -14,7 +14,7 @@ from config.clock import wall_clock
 from config.plans import load_plan
 from config.settings import load
 from trading.market import last_close
-from trading.orders import slot_name
+from trading.orders import Mode, slot_name
 from trading.quality import QualityGate
 from trading.store.journal import Author
 
@@ -50,6 +50,14 @@ def due() -> datetime:
     while (left := (at - wall_clock()).total_seconds()) > 0:
         time.sleep(left)
     return at
+
+
+def real_run_name(plan: str, mode: str) -> str:
+    """`live default@2026-11-24T10:00:00Z`. A rehearsal has the simulator's time: its slot is in the run's summary."""
+    if mode != Mode.LIVE:
+        return f"{mode} {plan}, due {scheduled_at():%Y-%m-%dT%H:%M:%SZ}"
+    interval = load_plan(plan, os.environ, load().plans).interval
+    return f"{mode} {slot_name(plan, last_close(scheduled_at(), interval))}"
 
 
 def run_name(plan: str) -> str:

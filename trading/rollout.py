@@ -12,13 +12,17 @@ from decimal import Decimal
 
 from trading.desk import Desk
 from trading.errors import ConfigurationError
+from trading.exchange.paper import PaperExchange
 from trading.hand import at_the_desk
 from trading.ledger import OUTSIDE, Posting, Transaction, share
 from trading.money import ZERO, dec, derived_id, text
+from trading.movements import Movement, MovementKind
+from trading.reconcile import reconcile
+from trading.resolution import allot
 from trading.safety import ARMED_MOST, SafetyCheck, needs_checks
 from trading.shadow import divergence
 from trading.store.journal import Change
-from trading.store.standing import drawdown_since, opened_plan_at, ramp_steps
+from trading.store.standing import drawdown_since, given, opened_plan_at, ramp_steps
 
 
 def arm(desk: Desk, lasting: timedelta, reason: str) -> datetime:
@@ -137,6 +141,23 @@ def demote_for_cause(desk: Desk) -> str:
     _move(desk, now.step - 1, target, -min(free, now.capital - target), cause, "ramp.demote", now.gates)
     desk.plan = desk.plan.model_copy(update={"capital": target})
     return cause
+
+
+def follow(paper: Desk, capital: Decimal) -> None:
+    """Gives the paper shadow as much as its plan has for real, or takes it back; nothing before it is opened."""
+    has = given(paper.books.connection, paper.book, paper.plan.name)
+    if has is None or has == capital:
+        return
+    assert isinstance(paper.exchange, PaperExchange)
+    amount, cash = capital - has, paper.plan.cash_asset
+    if amount > 0:
+        reference = f"ramp:{paper.book}:{paper.plan.name}:{text(has)}:{text(capital)}"
+        paper.exchange.move(
+            Movement(entry_id=reference, kind=MovementKind.DEPOSIT, asset=cash, amount=amount, happened_at=paper.market_now())
+        )
+        with at_the_desk(paper):
+            reconcile(paper)
+    allot(paper, amount)
 
 
 def _move(

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from deployments.cli import bench, books, control, credentials, explain, ledger, simulator, stack, trade, verify
+from deployments.cli import bench, books, control, credentials, explain, ledger, live, simulator, stack, trade, verify
 
 app = typer.Typer(
     name="keel",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command(rich_help_panel="Stack")(stack.up)
 app.command(rich_help_panel="Stack")(stack.down)
 app.command(rich_help_panel="Stack")(stack.status)
+app.command(rich_help_panel="Stack")(stack.worker)
 for command in (books.orders, books.fills, books.positions, books.pnl, books.equity):
     app.command(rich_help_panel="Books")(command)
 app.command(rich_help_panel="Books")(explain.explain)
@@ -29,6 +30,12 @@ app.command(rich_help_panel="Books")(verify.verify)
 app.command(rich_help_panel="Books")(verify.anchor)
 for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):
     app.command(rich_help_panel="Trading without Prefect")(command)
+app.command("check-live", rich_help_panel="Real orders")(live.check_live)
+app.command(rich_help_panel="Real orders")(live.arm)
+app.command(rich_help_panel="Real orders")(live.disarm)
+app.command("test-trade", rich_help_panel="Real orders")(live.trade_once)
+app.command(rich_help_panel="Real orders")(live.divergence)
+app.add_typer(live.ramp, rich_help_panel="Real orders")
 app.add_typer(control.breaker, rich_help_panel="Control")
 app.add_typer(control.breaks, rich_help_panel="Control")
 app.add_typer(credentials.credentials, rich_help_panel="Control")

@@ -45,6 +45,7 @@ def orders(
         return
     columns = (
         "created_at",
+        "mode",
         "plan",
         "product",
         "side",

@@ -26,6 +26,13 @@ def down() -> None:
     raise typer.Exit(stack.down())
 
 
+def worker() -> None:
+    """Run trade/live's worker here, as the user that may read the key that trades; until Ctrl-C."""
+    from deployments.stack.live_worker import become_live_worker
+
+    become_live_worker()
+
+
 def status(as_json: Json = False) -> None:
     """What runs, the last runs, breaker, equity and open breaks."""
     from deployments import stack

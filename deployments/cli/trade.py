@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,11 +26,20 @@ Capital = Annotated[str | None, typer.Option("--capital", help="Starting capital
 
 def trade(plan: Plan = "default", mode: Mode = "paper", capital: Capital = None, as_json: Json = False) -> None:
     """One trade cycle in this process: the last closed candle is decided on, once."""
+    from config.desk import open_shadow
     from trading.cycle import run
+    from trading.orders import Mode as Modes
+    from trading.rollout import demote_for_cause
     from trading.summary import to_text
 
     with desk_of(plan, mode, None if capital is None else amount(capital, "--capital")) as desk:
-        summary = run(desk).summary
+        cycle = run(desk)
+        summary = cycle.summary
+        if mode != "paper" and (cause := demote_for_cause(desk)):
+            print(f"The plan went one step of its ramp back: {cause}", file=sys.stderr)
+    if mode != "paper":
+        with open_shadow(plan, Modes(mode)) as shadow:
+            run(shadow, cycle.slot_at)
     if as_json:
         print_json(summary)
         return

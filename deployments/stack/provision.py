@@ -19,6 +19,8 @@ from deployments.stack.declared import Declaration, Declared, Schedule, fingerpr
 from trading.errors import ConfigurationError
 
 POOL = "local"
+LIVE_POOL = "live"
+"""Of runs with real orders: its worker is started by hand (`keel worker`), as the user that may read the key that trades."""
 CRASHED_AFTER_SECONDS = 90
 _VERSION = "keel-"
 
@@ -57,12 +59,14 @@ async def provision(client: PrefectClient, file: Path, declared: Declared) -> bo
     return True
 
 
-async def ensure_pool(client: PrefectClient) -> None:
-    """The pool of the local worker, not paused (draining pauses it)."""
-    try:
-        await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-    except ObjectAlreadyExists:
-        await client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))
+async def ensure_pools(client: PrefectClient) -> None:
+    """The pool of the local worker, not paused (draining pauses it), and that of the live one."""
+    for name in (POOL, LIVE_POOL):
+        try:
+            await client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        except ObjectAlreadyExists:
+            if name == POOL:
+                await client.update_work_pool(name, WorkPoolUpdate(is_paused=False))
 
 
 async def _ensure_automation(client: PrefectClient) -> None:

@@ -155,10 +155,10 @@ class Supervisor:
         return url
 
     async def _provision(self, client: PrefectClient) -> None:
-        from deployments.stack.provision import ensure_pool, provision
+        from deployments.stack.provision import ensure_pools, provision
         from deployments.stack.runs import crash_orphans
 
-        await ensure_pool(client)
+        await ensure_pools(client)
         for name in await crash_orphans(client):
             self.say(f"run {name} had lost its process: set to Crashed")
         started = datetime.now(UTC)

@@ -132,10 +132,15 @@ def test_the_projects_own_file_is_in_order() -> None:
     declared = read_declared(PROJECT / "prefect.yaml", ENVIRONMENT)
     assert [found.full_name for found in declared.deployments] == [
         "trade/paper",
+        "trade/live",
         "reconcile/daily",
+        "reconcile/live",
         "report/daily",
         "verify/hourly",
     ]
+    assert {found.full_name for found in declared.deployments if found.work_pool.name == "live"} == {"trade/live"}
+    on = {found.full_name for found in declared.deployments for schedule in found.schedules if schedule.active}
+    assert on == {"trade/paper", "reconcile/daily", "report/daily", "verify/hourly"}, "nothing trades live by accident"
     assert {found.work_pool.job_variables["working_dir"] for found in declared.deployments} == {str(PROJECT)}
     check = pipeline_hooks(Settings(market=None)).check_schedule
     for found in declared.deployments:

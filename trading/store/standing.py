@@ -40,6 +40,16 @@ def opened_plan_at(connection: Connection, book: str, plan: str) -> datetime | N
     return _time(connection, query, f"{book}:{plan}")
 
 
+def given(connection: Connection, book: str, plan: str) -> Decimal | None:
+    """Cash that the plan was opened with and was given since, less what was taken from it; None before it is opened."""
+    query = """
+      select -sum(p.amount) from keel.txn t join keel.posting p on p.txn_id = t.id join keel.account a on a.id = p.account_id
+      where t.book = %s and t.kind in ('opening', 'allotment') and a.kind = 'equity' and a.plan = %s"""
+    with translated():
+        row = connection.execute(query, (book, plan)).fetchone()
+    return None if row is None or row[0] is None else Decimal(str(row[0]))
+
+
 def drawdown_since(connection: Connection, book: str, plan: str, since: datetime) -> Decimal:
     """1 − last mark ÷ highest mark at or after `since` (market time), as a ratio; zero without a mark.
 

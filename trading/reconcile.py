@@ -1,7 +1,7 @@
 """Reconcile: orders × fills × balances against the exchange. A difference becomes a break; no trade is ever invented.
 
 Read so that a moment's difference is no false alarm: a difference counts only if a second look at both sides, after
-settling once more, finds it again.
+settling once more, finds it again, and if no order explains it that moved so lately that the venue's lists may lag.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trading.exchange.port import Balance, ExchangeOrder, readable
 from trading.ledger import Account, Posting, Transaction
 from trading.money import ZERO, stamp, text
 from trading.orders import UNKNOWN_STATES, Order
-from trading.settlement import last_look, settle, within
+from trading.settlement import last_look, may_lag, settle, within
 from trading.store.journal import Change
 
 CONFIRM_SECONDS = 30.0
@@ -83,7 +83,7 @@ def reconcile(desk: Desk, look_back: timedelta | None = None) -> Reconciliation:
         second = _look(desk, since)
         persistent = {(difference.kind, difference.subject) for difference in second.differences}
         kept = tuple(found for found in look.differences if (found.kind, found.subject) in persistent)
-        look = replace(second, differences=kept)
+        look = _excused(desk, replace(second, differences=kept))
     result = _write(desk, look, settled)
     if look.differences:
         react(desk)
@@ -143,6 +143,15 @@ def _look(desk: Desk, since: datetime) -> _Look:
 def _unresolved(desk: Desk) -> dict[str, Order]:
     """Client id -> order that nobody has an answer to yet."""
     return {str(order.id): order for order in desk.books.live_orders(desk.book) if order.state in UNKNOWN_STATES}
+
+
+def _excused(desk: Desk, look: _Look) -> _Look:
+    """Without what live orders may explain whose fills the venue need not list yet: these count as doubts instead."""
+    young = [order for order in desk.books.live_orders(desk.book) if may_lag(desk, order)]
+    subjects = {asset for order in young for asset in order.intent.request.product.split("-", 1)}
+    subjects |= {order.exchange_order_id for order in young if order.exchange_order_id}
+    left = tuple(found for found in look.differences if found.subject not in subjects)
+    return look if len(left) == len(look.differences) else replace(look, differences=left, doubts=look.doubts + len(young))
 
 
 def _write(desk: Desk, look: _Look, settled: Settled) -> Reconciliation:

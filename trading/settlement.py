@@ -20,6 +20,7 @@ from trading.exchange.port import RESOLUTIONS, ExchangeOrder, Status, readable
 from trading.money import ZERO, text
 from trading.movements import Movement
 from trading.orders import DEAD_STATES, LIVE_STATES, UNKNOWN_STATES, Fill, FillKind, Order, State
+from trading.resting import RESTING_STATES, ask_to_cancel, unwanted
 from trading.safety import needs_checks
 
 SCAN_OVERLAP = timedelta(minutes=10)
@@ -31,6 +32,9 @@ _CLOSING = {
     Status.REJECTED: ("reject", State.REJECTED),
     Status.FILLED: ("cancelled", State.CANCELLED),  # closed by the venue short of what was ordered
 }
+CANCEL_LOOKS_MAX = 9
+CANCEL_PAUSE_SECONDS = 2.0
+"""Between them, where lists lag: with these looks it is known within 30 seconds whether a resting order is gone."""
 LOOK_BACK = timedelta(days=2)
 """How far back a first look, and the daily one, compares orders one by one. Balances compare all that ever happened."""
 
@@ -68,6 +72,31 @@ def settle(desk: Desk, since: datetime | None = None) -> Settled:
     else:
         window = min([since or last_look(desk), *(order.intent.decided_at - SCAN_OVERLAP for order in sent)])
         settled = _settle_all(desk, live, scan(desk, window))
+    react(desk)
+    if not RESTING_STATES.isdisjoint(settled.states.values()):
+        settled.join(_cancel_unwanted(desk))
+    return settled
+
+
+def _cancel_unwanted(desk: Desk) -> Settled:
+    """Cancels what rests against the word of an open breaker, and looks until the venue shows that it is gone.
+
+    What still rests after the last look is a break.
+    """
+    settled = Settled()
+    for look in range(CANCEL_LOOKS_MAX):
+        orders = unwanted(desk)
+        if not orders:
+            return settled
+        if look and desk.exchange.visibility_lag_seconds:
+            desk.pause(CANCEL_PAUSE_SECONDS)
+        ask_to_cancel(desk, orders, "a breaker is open at level cancel")
+        since = min([last_look(desk), *(order.intent.decided_at - SCAN_OVERLAP for order in orders)])
+        settled.join(_settle_all(desk, desk.books.live_orders(desk.book), scan(desk, since)))
+    absorber = Absorber(desk)
+    for order in unwanted(desk):
+        absorber.differs("still_resting", str(order.id), "to be cancelled", order.state, order.intent.request.product)
+    settled.join(absorber.write("settle"))
     react(desk)
     return settled
 
@@ -231,8 +260,13 @@ def _not_found(absorber: Absorber, order: Order) -> None:
             absorber.absorb(order, (), evidence=[("prove_absent", State.ABSENT)], note=reason)
         else:
             absorber.absorb(order, (), evidence=[("not_listed", State.IN_DOUBT)], note="not listed in a complete scan")
-    else:
+    elif not may_lag(desk, order):
         absorber.differs("order_missing", str(order.id), order.state, "not listed", order.intent.request.product)
+
+
+def may_lag(desk: Desk, order: Order) -> bool:
+    """Did the order move so lately that its venue's lists need not tell of that yet?"""
+    return desk.wall() - order.updated_at < timedelta(seconds=desk.exchange.visibility_lag_seconds)
 
 
 def _absence(desk: Desk, order: Order) -> str:

@@ -1,4 +1,4 @@
-"""The venue's process for the session, and a ledger that does not wait for the disk: a killed process loses no page cache."""
+"""The venues' processes for the session, and ledgers that do not wait for the disk: a killed process loses no page cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from config.postgres import EmbeddedPostgres
 from tests.conftest import TEMPLATE
 from tests.crash.exchange import VenueProcess, running
-from tests.crash.story import Place
+from tests.crash.story import ScriptedPlace
 from trading.store.database import connect
 
 
@@ -21,17 +21,23 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VenueProcess]:
 
 
 @pytest.fixture(scope="session")
-def fresh_place(postgres: EmbeddedPostgres, venue: VenueProcess) -> Callable[[], Place]:
-    """Makes a place with a ledger of its own; the breakers that all portfolios share are closed there."""
+def fresh_ledger(postgres: EmbeddedPostgres) -> Callable[[], str]:
+    """Makes a ledger and tells its URL; the breakers that all portfolios share are closed there."""
     made: list[str] = []
 
-    def make() -> Place:
+    def make() -> str:
         name = f"crash_{len(made)}"
         made.append(name)
         with connect(postgres.url("postgres")) as admin:
             create = psycopg.sql.SQL("create database {} template {}")
             admin.execute(create.format(psycopg.sql.Identifier(name), psycopg.sql.Identifier(TEMPLATE)))
             admin.execute(psycopg.sql.SQL("alter database {} set synchronous_commit = off").format(psycopg.sql.Identifier(name)))
-        return Place(postgres.url(name), venue.port)
+        return postgres.url(name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fresh_place(fresh_ledger: Callable[[], str], venue: VenueProcess) -> Callable[[], ScriptedPlace]:
+    """Makes a place over the scripted venue with a ledger of its own."""
+    return lambda: ScriptedPlace(fresh_ledger(), port=venue.port)

@@ -139,6 +139,7 @@ class VenueExchange:
     duplicates = Duplicates.REPLAYS
     visibility_lag_seconds = 1
     send_batch = 1
+    takes_stops = True
 
     def __init__(
         self, wire: Wire, clock: Callable[[], datetime], products_of: Callable[[Sequence[str]], dict[str, Product]]

@@ -1,7 +1,8 @@
-"""One story of the fault suite: a desk over the scripted venue dies at a failpoint, is opened anew, and must come right.
+"""One story of the fault suite: a desk over a venue dies at a failpoint, is opened anew, and must come right.
 
 A story is named by (venue class, replies, points): the same name is the same story. It decides on two slots; the deaths come
-wherever the points fall; then two cycles run undisturbed, and everything is compared.
+wherever the points fall; then two cycles run undisturbed, and everything is compared. The venue is that of the place: here
+the scripted one, in `coinbase` the simulated Coinbase.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from tests.builders.plans import NOON, plan
@@ -22,6 +24,7 @@ from tests.crash.failpoints import Crash, Failpoints
 from trading import cycle as cycles
 from trading.desk import Desk
 from trading.errors import Unanswered
+from trading.exchange.port import Exchange
 from trading.money import dec
 from trading.orders import Mode
 from trading.plan import Plan
@@ -47,6 +50,8 @@ QUIET_SECONDS = 150
 """Wall time between two cycles: longer than the quiet time after which absence may be proved."""
 _names = itertools.count(1)
 
+Fund = Callable[[str, Decimal, str], None]
+
 
 @dataclass(frozen=True)
 class Story:
@@ -57,6 +62,8 @@ class Story:
     """For each process in turn: the number of the failpoint at which it dies."""
     batch: int = 1
     refused_reads: int = 0
+    fill_lag_seconds: int = 0
+    """How much later than their orders fills are told, where the venue can be told so."""
 
 
 @dataclass
@@ -74,20 +81,82 @@ class Place:
     """Where stories happen: one ledger, one venue. Each story has a portfolio and an account of its own."""
 
     url: str
-    port: int
     book: str = ""
     at: datetime = NOON
+    slots: int = 0
+    """Slots of the story that were begun."""
     passed_seconds: float = 0.0
     """Wall time that went by without anybody waiting for it."""
 
     def renew(self) -> None:
-        self.book, self.at, self.passed_seconds = f"p{os.getpid()}-{next(_names)}", NOON, 0.0
+        self.book, self.at, self.slots, self.passed_seconds = f"p{os.getpid()}-{next(_names)}", NOON, 0, 0.0
 
     def wall(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self.passed_seconds)
 
     def wait(self, seconds: float) -> None:
         self.passed_seconds += seconds
+
+    def next_slot(self) -> None:
+        self.at += timedelta(hours=1)
+
+    def market(self) -> QuietMarket:
+        return QuietMarket(PRICES, self.at)
+
+    # ---- the venue
+
+    @contextmanager
+    def exchange(self, story: Story, market: QuietMarket) -> Iterator[tuple[Exchange, Fund]]:
+        """A fresh connection to the story's account, and what pays the capital into it, once."""
+        raise NotImplementedError
+
+    def disturb(self, story: Story) -> None:
+        """Plans the venue's replies."""
+        raise NotImplementedError
+
+    def calm(self) -> None:
+        """Undisturbed from here on."""
+        raise NotImplementedError
+
+    def oracle(self) -> dict[str, Any]:
+        """What the venue really has of the story's account, hidden or not."""
+        raise NotImplementedError
+
+
+@dataclass
+class ScriptedPlace(Place):
+    port: int = 0
+
+    @contextmanager
+    def exchange(self, story: Story, market: QuietMarket) -> Iterator[tuple[Exchange, Fund]]:
+        wire = Wire(self.port, self.book)
+        exchange = CLASSES[story.venue](wire, market.now, market.products)
+        exchange.send_batch = story.batch
+        exchange.open(PRICES)
+        try:
+            yield exchange, exchange.fund
+        finally:
+            wire.close()
+
+    def disturb(self, story: Story) -> None:
+        self._ask("plan", script=list(story.replies))
+        if story.refused_reads:
+            self._ask("fail_reads", count=story.refused_reads)
+
+    def calm(self) -> None:
+        self._ask("fail_reads", count=0)
+        self._ask("plan", script=[])
+
+    def oracle(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._ask("oracle")
+        return found
+
+    def _ask(self, op: str, **arguments: object) -> Any:
+        wire = Wire(self.port, self.book, timeout_seconds=10)
+        try:
+            return wire.ask(op, **arguments)
+        finally:
+            wire.close()
 
 
 def story_plan(portfolio: str) -> Plan:
@@ -98,22 +167,15 @@ def story_plan(portfolio: str) -> Plan:
 def opened(place: Place, story: Story, points: Failpoints) -> Iterator[Desk]:
     """A desk as a fresh process would have it. Its connections are cut at the end, whatever they were in."""
     made = story_plan(place.book)
-    market = QuietMarket(PRICES, place.at)
-    wire = Wire(place.port, place.book)
-    exchange = CLASSES[story.venue](wire, market.now, market.products)
-    exchange.send_batch = story.batch
-    exchange.open(PRICES)
-    with Sessions(place.url) as sessions:
+    market = place.market()
+    with place.exchange(story, market) as (exchange, fund), Sessions(place.url) as sessions:
         desk = Desk(
             plan=made, mode=Mode.PAPER, strategy=create(made.strategy), source=market, exchange=exchange,
             journal=Journal(sessions, lambda: Author("crash")), books=Books(sessions[Role.DECIDE]),
             candles=CandleStore(sessions[Role.DECIDE], market.name), gate=QualityGate(), wall=place.wall,
-            monotonic=lambda: 0.0, pause=place.wait, fund=exchange.fund,
+            monotonic=lambda: 0.0, pause=place.wait, fund=fund,
         )  # fmt: skip
-        try:
-            yield points.around(desk)
-        finally:
-            wire.close()
+        yield points.around(desk)
 
 
 def tell(place: Place, story: Story) -> Told:
@@ -128,10 +190,7 @@ def tell(place: Place, story: Story) -> Told:
 
 def _play(place: Place, story: Story, told: Told) -> None:
     place.renew()
-    wire = Wire(place.port, place.book, timeout_seconds=10)
-    wire.ask("plan", script=list(story.replies))
-    if story.refused_reads:
-        wire.ask("fail_reads", count=story.refused_reads)
+    place.disturb(story)
     for number, at in enumerate([*story.points, ()]):
         points = Failpoints(at)
         try:
@@ -143,28 +202,22 @@ def _play(place: Place, story: Story, told: Told) -> None:
             told.deaths.append(error.code)
         if number == 0:
             told.points = len(points.passed)
-        place.at = max(place.at, NOON)
-    wire.ask("fail_reads", count=0)
-    wire.ask("plan", script=[])  # undisturbed from here on
+    place.calm()
     for _ in range(2):
-        _later(place)
+        place.next_slot()
+        place.wait(QUIET_SECONDS)
         with opened(place, story, Failpoints()) as desk:
             cycles.run(desk)
-    told.problems += compared(place, story, wire.ask("oracle"))
-    wire.close()
+    told.problems += compared(place, story, place.oracle())
 
 
 def _two_slots(place: Place, desk: Desk) -> None:
     cycles.run(desk)
-    if place.at == NOON:
-        place.at += timedelta(hours=1)
+    if not place.slots:
+        place.slots += 1
+        place.next_slot()
         desk.source.at = place.at  # type: ignore[attr-defined]
         cycles.run(desk)
-
-
-def _later(place: Place) -> None:
-    place.at += timedelta(hours=1)
-    place.wait(QUIET_SECONDS)
 
 
 def compared(place: Place, story: Story, oracle: dict[str, Any], *, still_open: bool = False) -> Iterator[str]:

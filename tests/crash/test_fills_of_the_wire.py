@@ -10,7 +10,7 @@ import pytest
 
 from tests.crash.exchange import Wire, running
 from tests.crash.failpoints import Failpoints
-from tests.crash.story import Place, Story, compared, opened
+from tests.crash.story import ScriptedPlace, Story, compared, opened
 from trading import hand
 from trading.desk import Desk
 from trading.money import dec
@@ -26,21 +26,21 @@ STORY = Story(venue=0)
 
 
 @pytest.fixture
-def place(fresh_place: Callable[[], Place]) -> Place:
+def place(fresh_place: Callable[[], ScriptedPlace]) -> ScriptedPlace:
     made = fresh_place()
     made.renew()
     return made
 
 
 @pytest.fixture
-def wire(place: Place) -> Iterator[Wire]:
+def wire(place: ScriptedPlace) -> Iterator[Wire]:
     opened_wire = Wire(place.port, place.book, timeout_seconds=10)
     yield opened_wire
     opened_wire.close()
 
 
 @pytest.fixture
-def desk(place: Place) -> Iterator[Desk]:
+def desk(place: ScriptedPlace) -> Iterator[Desk]:
     with opened(place, STORY, Failpoints()) as made:
         yield made
 
@@ -65,7 +65,7 @@ def state_of(desk: Desk, exchange_order_id: str) -> State:
     return order.state
 
 
-def test_fills_of_one_moment_that_pages_tell_twice_are_booked_once(place: Place, desk: Desk, wire: Wire) -> None:
+def test_fills_of_one_moment_that_pages_tell_twice_are_booked_once(place: ScriptedPlace, desk: Desk, wire: Wire) -> None:
     order = rest(desk)
     for _ in range(7):  # over four pages, each of which repeats the last entry of the one before
         trade(wire, order, "0.0001")
@@ -78,7 +78,7 @@ def test_fills_of_one_moment_that_pages_tell_twice_are_booked_once(place: Place,
     [{"fee": "-0.0123456789012345"}, {"fee": "0.0000000000000001"}, {"in_quote": True}],
     ids=["negative fee", "fee of 16 decimals", "size in quote"],
 )
-def test_an_odd_fill_is_booked_to_the_last_unit(place: Place, desk: Desk, wire: Wire, how: dict[str, object]) -> None:
+def test_an_odd_fill_is_booked_to_the_last_unit(place: ScriptedPlace, desk: Desk, wire: Wire, how: dict[str, object]) -> None:
     order = rest(desk)
     trade(wire, order, "0.0004", **how)
     trade(wire, order, "0.0006", **how)
@@ -87,7 +87,7 @@ def test_an_odd_fill_is_booked_to_the_last_unit(place: Place, desk: Desk, wire: 
     assert list(compared(place, STORY, wire.ask("oracle"))) == []
 
 
-def test_a_fill_that_comes_after_the_cancel_is_money(place: Place, desk: Desk, wire: Wire) -> None:
+def test_a_fill_that_comes_after_the_cancel_is_money(place: ScriptedPlace, desk: Desk, wire: Wire) -> None:
     order = rest(desk)
     known = desk.books.order_by_exchange_id(desk.book, order[0])
     assert known is not None
@@ -98,7 +98,7 @@ def test_a_fill_that_comes_after_the_cancel_is_money(place: Place, desk: Desk, w
     assert list(compared(place, STORY, wire.ask("oracle"))) == []
 
 
-def test_an_order_that_fills_while_its_cancel_is_on_the_way_is_filled(place: Place, desk: Desk, wire: Wire) -> None:
+def test_an_order_that_fills_while_its_cancel_is_on_the_way_is_filled(place: ScriptedPlace, desk: Desk, wire: Wire) -> None:
     order = rest(desk)
     wire.ask("cancel", orders=[order[0]], race=True)
     known = desk.books.order_by_exchange_id(desk.book, order[0])
@@ -110,7 +110,7 @@ def test_an_order_that_fills_while_its_cancel_is_on_the_way_is_filled(place: Pla
 
 @pytest.mark.parametrize(("kind", "price"), [("reversal", None), ("correction", "48990")])
 def test_a_fill_that_is_taken_back_or_corrected_leaves_the_venues_balances(
-    place: Place, desk: Desk, wire: Wire, kind: str, price: str | None
+    place: ScriptedPlace, desk: Desk, wire: Wire, kind: str, price: str | None
 ) -> None:
     order = rest(desk)
     fill = trade(wire, order, "0.0004")
@@ -121,7 +121,9 @@ def test_a_fill_that_is_taken_back_or_corrected_leaves_the_venues_balances(
     assert [problem for problem in problems if not problem.startswith("break ('adjusted_fill'")] == []
 
 
-def test_a_venue_that_is_killed_comes_back_with_all_that_it_answered(fresh_place: Callable[[], Place], tmp_path: Path) -> None:
+def test_a_venue_that_is_killed_comes_back_with_all_that_it_answered(
+    fresh_place: Callable[[], ScriptedPlace], tmp_path: Path
+) -> None:
     place = fresh_place()
     with running(tmp_path) as venue:
         place.port = venue.port

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.crash import grid
-from tests.crash.story import REPLIES, Place, Story, tell
+from tests.crash.story import REPLIES, ScriptedPlace, Story, tell
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(7200)]
 RUNS = int(os.environ.get("KEEL_CRASH_RUNS", "500"))
@@ -56,7 +56,7 @@ def stories(count: int) -> list[Story]:
     return every + list(itertools.islice(drawn(SEED * 10**6), count - len(every)))
 
 
-def test_whatever_dies_comes_right(fresh_place: Callable[[], Place]) -> None:
+def test_whatever_dies_comes_right(fresh_place: Callable[[], ScriptedPlace]) -> None:
     failed: list[str] = []
     counted: Counter[tuple[str, str]] = Counter()
     place = fresh_place()

@@ -1,0 +1,73 @@
+"""Soft crashes over the simulated Coinbase, with our adapter and the real SDK: the same stories, the venue's own faults.
+
+`KEEL_COINBASE_RUNS` says how many; a part of the whole is spread evenly over it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.crash import grid
+from tests.crash.coinbase import REPLIES, CoinbasePlace, places
+from tests.crash.story import Story, tell
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(7200)]
+RUNS = int(os.environ.get("KEEL_COINBASE_RUNS", "50"))
+SEED = int(os.environ.get("KEEL_CRASH_SEED", "1"))
+POINTS = 96
+"""Failpoints of an undisturbed story, a few more than it passes."""
+STORIES_PER_PLACE = 30
+
+
+@pytest.fixture
+def coinbase(fresh_ledger: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoinbasePlace]:
+    return places(lambda: tmp_path_factory.mktemp("coinbase"), fresh_ledger, STORIES_PER_PLACE)
+
+
+def single() -> list[Story]:
+    """Each failpoint × each reply to the first order."""
+    return [Story(0, (reply,), ((point,),)) for reply, point in itertools.product(REPLIES, range(POINTS))]
+
+
+def drawn(seed: int) -> Iterator[Story]:
+    """Two or three deaths, replies to several orders, reads that are refused, fills that come late."""
+    while True:
+        chance = random.Random(seed)  # noqa: S311 - a seed that tells the story again
+        yield Story(
+            venue=0,
+            replies=tuple(chance.choice(list(REPLIES)) for _ in range(chance.randint(1, 4))),
+            points=tuple((chance.randrange(POINTS),) for _ in range(chance.randint(1, 3))),
+            refused_reads=chance.choice((0, 0, 1, 2, 5)),
+            fill_lag_seconds=chance.choice((0, 0, 30, 90)),
+        )
+        seed += 1
+
+
+def stories(count: int) -> list[Story]:
+    """Half of them single, spread over all; beyond twice as many, all of those and the rest drawn."""
+    every = single()
+    share = min(count // 2, len(every))
+    spread = [every[number * len(every) // share + SEED % max(1, len(every) // share)] for number in range(share)]
+    return (every if share == len(every) else spread) + list(itertools.islice(drawn(SEED * 10**6), count - share))
+
+
+def test_whatever_dies_over_coinbase_comes_right(coinbase: Iterator[CoinbasePlace]) -> None:
+    failed: list[str] = []
+    counted: Counter[tuple[str, str]] = Counter()
+    place = next(coinbase)
+    for number, story in enumerate(stories(RUNS), start=1):
+        told = tell(place, story)
+        for reply in story.replies:
+            counted[reply, told.deaths[0].partition(" ")[2].partition(" ")[0] if told.deaths else "no death"] += 1
+        if told.problems:
+            failed.append(f"{story}: died at {told.deaths}: {told.problems}")
+        if told.problems or number % STORIES_PER_PLACE == 0:
+            place = next(coinbase)
+    grid.write("soft crashes at Coinbase", counted, len(failed))
+    assert failed == [], "\n".join(failed[:20])

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from trading import strategies
 from trading.errors import ConfigurationError
 from trading.money import dec, text
-from trading.plan import Limits, Plan, StrategyChoice, worded
+from trading.plan import Controls, Limits, Plan, StrategyChoice, worded
 
 FOLDER = Path(__file__).parent
 PLANS = FOLDER / "plans"
@@ -38,7 +38,7 @@ def plan_names(folder: Path = PLANS) -> list[str]:
 
 
 def load_plan(name_or_path: str | Path, environ: Mapping[str, str], folder: Path = PLANS) -> Plan:
-    """The complete plan: file, its profile's limits, and the limits that the environment overrides.
+    """The complete plan: file, its profile's limits and controls, and the limits that the environment overrides.
 
     A name is looked up in `folder`; anything with a separator or `.toml` is a path. Raises ConfigurationError with
     every problem of file, limits and strategy.
@@ -126,7 +126,7 @@ def _limits(profile: str, environ: Mapping[str, str], problems: list[str]) -> Li
     path = PROFILES / f"{profile}.toml"
     set_here = _overrides(environ)
     try:
-        return Limits.model_validate(_read(path) | set_here)
+        return Limits.model_validate(_profile_limits(profile) | set_here)
     except ValidationError as error:
         for key, rest in worded(error, Limits):
             where = f"environment: {key.upper()}" if key in set_here else f"{_shown(path)}: {key}"
@@ -134,12 +134,32 @@ def _limits(profile: str, environ: Mapping[str, str], problems: list[str]) -> Li
         return None
 
 
+def _controls(raw: Mapping[str, Any], problems: list[str]) -> object:
+    """The profile's controls under the plan's own; each problem of the profile's is noted with the file that has it."""
+    profile, own = str(raw.get("profile", Plan.model_fields["profile"].default)), raw.get("controls", {})
+    if profile not in _profiles() or not isinstance(own, dict):
+        return own
+    path = PROFILES / f"{profile}.toml"
+    given = _read(path).get("controls", {})
+    problems += [f"{_shown(path)}: controls.{name}: found nothing, expected a value" for name in _unset(given)]
+    try:
+        Controls.model_validate(given)
+    except ValidationError as error:
+        problems += [f"{_shown(path)}: controls.{key}: {rest}" for key, rest in worded(error, Controls)]
+        return own
+    return given | own
+
+
+def _unset(controls: object) -> list[str]:
+    return [name for name in Controls.model_fields if not isinstance(controls, dict) or name not in controls]
+
+
 def _validated(path: Path, raw: Mapping[str, Any], limits: Limits | None, problems: list[str]) -> Plan | None:
     """The plan as pydantic sees it; problems of its limits are noted already."""
     if "limits" in raw:
         problems.append(f"{_shown(path)}: limits: found a table, expected a profile and environment variables instead")
     problems += [f"{_shown(path)}: {problem}" for problem in _foreign_quotes(raw)]
-    given = {key: value for key, value in raw.items() if key != "limits"}
+    given = {key: value for key, value in raw.items() if key != "limits"} | {"controls": _controls(raw, problems)}
     try:
         # Unusable limits give way to some, so that the rest of the file is still judged.
         plan = Plan.model_validate(given | {"limits": limits or _strictest_profile()})
@@ -160,7 +180,11 @@ def _foreign_quotes(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _strictest_profile() -> Limits:
-    return Limits.model_validate(_read(PROFILES / "conservative.toml"))
+    return Limits.model_validate(_profile_limits("conservative"))
+
+
+def _profile_limits(profile: str) -> dict[str, Any]:
+    return {key: value for key, value in _read(PROFILES / f"{profile}.toml").items() if key != "controls"}
 
 
 def _strategy_problems_of(given: Mapping[str, Any]) -> list[str]:

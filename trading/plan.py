@@ -100,6 +100,33 @@ class Checks(Part):
 
 class BreakerRules(Part):
     """When the breaker opens; each figure by itself is enough."""
+class Controls(Part):
+    """Bounds of the finer entry guards: a profile sets each of them, a plan's own `[controls]` table changes single ones."""
+
+    max_spread: Ratio = Field(default=Decimal("0.005"), description="widest bid-ask spread, of the mid")
+    max_impact: Ratio = Field(default=Decimal("0.0025"), description="what an order may move its own price against the book")
+    book_required: bool = Field(default=False, description="without an order book no entry is made")
+    max_volume_share: Ratio = Field(default=Decimal("0.002"), description="largest share of the last day's volume in one order")
+    vwap_band: Ratio = Field(default=Decimal("0.10"), description="the mid stays this near to the last hour's mean price")
+    candle_age_intervals: Money = Field(default=Decimal(2), gt=0, description="an older last candle is stale, in intervals")
+    second_source_required: bool = Field(default=False, description="without a second price source no entry is made")
+    max_second_deviation: Ratio = Field(default=Decimal("0.0075"), description="between the mids of the two price sources")
+    second_age_seconds: int = Field(default=10, ge=1, description="an older second price is none")
+    max_hourly_share: Ratio = Field(default=Decimal("0.5"), description="share of max_daily_volume_usd within one hour")
+    max_entries_per_slot: int = Field(default=1, ge=1, description="entries of one product in one slot")
+    max_orders_per_hour: int = Field(default=10, ge=1, description="orders of one product sent within an hour")
+    max_orders_per_day: int = Field(default=50, ge=1, description="orders of one product sent in one UTC day")
+    max_live_orders: int = Field(default=3, ge=1, description="orders of one product that may still trade")
+    max_messages_per_minute: int = Field(default=60, ge=1, description="of which entries leave three tenths to cancels")
+    max_repeated_entries: int = Field(default=6, ge=1, description="entries of one product without an exit")
+    duplicate_seconds: int = Field(default=600, ge=0, description="a like order within this time is the same one again")
+    order_life_seconds: int = Field(default=90_000, ge=1, description="an order with an end rests no longer than this")
+    max_fee_ratio: Money = Field(default=Decimal("1.5"), ge=1, description="the venue's taker fee over the plan's")
+    max_mean_slippage: Ratio = Field(default=Decimal("0.003"), description="mean of the last ten fills, positive = worse")
+    max_correlated_variance: Ratio = Field(default=Decimal("0.70"), description="share of variance from moving together")
+    max_flip_share: Ratio = Field(default=Decimal("0.8"), description="share of all products whose signal turns at once")
+
+
 
     max_daily_loss: Ratio = Decimal("0.05")
     max_drawdown: Ratio = Decimal("0.10")
@@ -155,6 +182,7 @@ class Plan(Part):
     checks: Checks = Checks()
     breaker: BreakerRules = BreakerRules()
     ramp: Ramp = Ramp()
+    controls: Controls = Controls()
 
     @field_validator("interval")
     @classmethod

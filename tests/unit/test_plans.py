@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from config.plans import ENVIRONMENT_NAMES, PLANS, load_plan, load_plans, plan_names, sourced_limits
+from config.plans import ENVIRONMENT_NAMES, PLANS, PROFILES, load_plan, load_plans, plan_names, sourced_limits
 from trading.errors import ConfigurationError
-from trading.plan import Plan
+from trading.plan import Controls, Plan
 from trading.strategies import create
 
 GOOD = """
@@ -204,3 +205,32 @@ def test_a_folder_reports_the_problems_of_all_its_plans(tmp_path: Path) -> None:
 def test_every_plan_that_ships_says_what_it_does() -> None:
     for path in PLANS.glob("*.toml"):
         assert load_plan(path, {}).description
+
+
+@pytest.mark.parametrize("profile", ["conservative", "moderate", "aggressive"])
+def test_a_profile_sets_every_control_and_the_plan_changes_single_ones(tmp_path: Path, profile: str) -> None:
+    text = GOOD.replace("[strategy]", f'profile = "{profile}"\n\n[controls]\nmax_spread = 0.001\n\n[strategy]')
+    changed, plain = (
+        load_plan(written(tmp_path, body), {}, tmp_path).controls for body in (text, text.replace("max_spread = 0.001", ""))
+    )
+    assert (changed.max_spread, changed.max_impact) == (Decimal("0.001"), plain.max_impact)
+    assert set(tomllib.loads((PROFILES / f"{profile}.toml").read_text())["controls"]) == set(Controls.model_fields)
+
+
+def test_the_defaults_of_the_controls_are_those_of_the_moderate_profile() -> None:
+    assert load_plan("default", {}).controls == Controls()
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("max_spread = nan", "controls.max_spread: found Decimal('NaN'), expected a finite number"),
+        ("max_spread = -1", "controls.max_spread: found -1, expected greater than or equal to 0"),
+        ('max_live_orders = "many"', "controls.max_live_orders: found 'many', expected a valid integer"),
+        ("max_speed = 1", "controls.max_speed: found an unknown key, expected one of max_spread"),
+    ],
+)
+def test_a_control_that_is_none_is_reported_with_file_and_key(tmp_path: Path, line: str, problem: str) -> None:
+    found = problems(written(tmp_path, GOOD.replace("[strategy]", f"[controls]\n{line}\n\n[strategy]")))
+    assert len(found) == 1
+    assert found[0].startswith(problem)

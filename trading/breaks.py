@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from trading.desk import Desk
 from trading.money import derived_id
-from trading.risk import Level
+from trading.risk import Cause, Level
 from trading.store.halting import tighten
 from trading.store.journal import Change
 
@@ -39,6 +39,7 @@ KINDS: Mapping[str, Kind] = {
     "order_terms": Kind(1, Reach.GLOBAL, Level.CANCEL, "the venue has our id with other terms"),
     "order_twice": Kind(1, Reach.GLOBAL, Level.CANCEL, "the venue has two orders of one id"),
     "not_sent": Kind(1, Reach.GLOBAL, Level.CANCEL, "what was about to be sent is not what was approved: no byte has left"),
+    "still_resting": Kind(1, Reach.GLOBAL, Level.CANCEL, "an order that a breaker cancels is at the venue all the same"),
     "order_missing": Kind(1, Reach.PORTFOLIO, Level.NO_NEW, "an order that the venue acknowledged is not listed any more"),
     "order_revived": Kind(1, Reach.PORTFOLIO, Level.NO_NEW, "an order that we took for dead is at the venue"),
     "order_lost": Kind(1, Reach.PORTFOLIO, Level.NO_NEW, "an order with an id of ours that the ledger does not know"),
@@ -87,14 +88,21 @@ def write_down(desk: Desk, change: Change, found: Iterable[Difference]) -> None:
 
 
 def react(desk: Desk) -> None:
-    """Opens the breakers that the open breaks of the portfolio ask for, unless they are open that far already."""
+    """Opens the breakers that the halt file and the open breaks of the portfolio ask for, unless they are open that far already.
+
+    The file alone stops nothing but sends: so it becomes a breaker that is on record, and cancels.
+    """
+    if reason := desk.halted():
+        tighten(desk.journal, "global", Level.CANCEL, reason, desk.market_now(), actor="halt file", cause=Cause.PERSON,
+                rules=desk.plan.breaker)  # fmt: skip
     for row in desk.books.open_breaks(desk.book):
         kind = KINDS.get(row["class"])
         if kind is None or kind.reach is None or kind.level is None:
             continue
         for scope in _scopes(desk, kind.reach, row["asset"]):
             reason = f"{row['class']} {row['subject']}: {kind.means}"
-            tighten(desk.journal, scope, kind.level, reason, desk.market_now(), actor="breaker", rules=desk.plan.breaker)
+            tighten(desk.journal, scope, kind.level, reason, desk.market_now(), actor="breaker", cause=Cause.DOUBT,
+                    rules=desk.plan.breaker)  # fmt: skip
 
 
 def _scopes(desk: Desk, reach: Reach, asset: str) -> list[str]:

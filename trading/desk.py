@@ -76,8 +76,11 @@ class Desk:
     @property
     def scopes(self) -> list[str]:
         """The breaker rows that concern every order of this plan; a product's own row comes on top."""
-        book = self.book
-        return ["global", f"portfolio:{book}", f"strategy:{book}:{self.plan.name}", f"venue:{self.exchange.name}"]
+        return self.scopes_of(self.plan.name)
+
+    def scopes_of(self, plan: str) -> list[str]:
+        """`scopes` of a plan of this portfolio."""
+        return ["global", f"portfolio:{self.book}", f"strategy:{self.book}:{plan}", f"venue:{self.exchange.name}"]
 
     def product_scope(self, product: str) -> str:
         return f"product:{self.book}:{product}"

@@ -19,7 +19,7 @@ from trading.market import Market, last_close
 from trading.money import ZERO
 from trading.orders import Order, Request, State
 from trading.reconcile import Reconciliation, reconcile
-from trading.risk import Approved, BreakerRow, Level, NotResumed, Refused, permits, strictest, validate
+from trading.risk import Approved, BreakerRow, Cause, Level, NotResumed, Refused, permits, strictest, validate
 from trading.risk import resume as resumed
 from trading.store.halting import tighten
 from trading.store.journal import Change
@@ -169,7 +169,8 @@ def _move(desk: Desk, order: Order, event: str, to: State, note: str) -> None:
 def trip(desk: Desk, scope: str, level: Level, reason: str) -> BreakerRow:
     """Opens a breaker at a level; one that is open already only ever gets stricter. Raises ConfigurationError (scope)."""
     _breaker(desk, scope)  # only a scope that is there: a slip of the pen would halt nothing
-    return tighten(desk.journal, scope, level, reason, desk.market_now(), actor=_actor(desk), rules=desk.plan.breaker)
+    return tighten(desk.journal, scope, level, reason, desk.market_now(), actor=_actor(desk), cause=Cause.PERSON,
+                   rules=desk.plan.breaker)  # fmt: skip
 
 
 def resume(desk: Desk, scopes: list[str] | None, reason: str) -> list[BreakerRow | NotResumed]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,15 @@ from config.halt import halt_file, halted_by, remove_halt, write_halt
 from config.settings import Settings
 from tests.builders.plans import buy, sell
 from tests.builders.venues import quick_desk
-from trading import execution, hand
+from trading import execution, hand, settlement
+from trading.breaks import react
 from trading.desk import Desk
-from trading.orders import State
+from trading.errors import OutcomeUnknown
+from trading.exchange.port import Status
+from trading.exchange.pulling import pull
+from trading.orders import Order, OrderType, Side, State, TimeInForce
+from trading.risk import Cause, Level
+from trading.store.halting import tighten
 from trading.store.verify import verify
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -81,7 +88,7 @@ def test_no_order_by_hand_leaves_while_the_file_exists_not_even_a_sale(desk: Des
     sent = desk.exchange.submitted  # type: ignore[attr-defined]
     for request in (buy(), sell(quantity="0.001")):
         refused = hand.place(desk, request)
-        assert (refused.order, refused.code) == (None, "not_safe")
+        assert (refused.order, refused.code) == (None, "breaker_open")
         assert "halted by" in refused.message
     assert desk.exchange.submitted == sent  # type: ignore[attr-defined]
 
@@ -102,3 +109,134 @@ def test_what_was_marked_before_the_file_appeared_is_stopped_at_the_last_moment(
     assert "halted by" in placed.order.reason
     assert desk.exchange.submitted == 0  # type: ignore[attr-defined]
     assert execution.left_staged(desk, placed.slot) == []
+
+
+# -------------------------------------------------------------------------------------------- what rests at the venue
+
+
+LIMITS = {Side.BUY: Decimal(49000), Side.SELL: Decimal(51000)}
+
+
+def resting(desk: Desk, side: Side) -> Order:
+    make = buy if side is Side.BUY else sell
+    request = make(quantity="0.001", type=OrderType.LIMIT, limit_price=LIMITS[side], time_in_force=TimeInForce.GTC)
+    order = hand.place(desk, request).order
+    assert order is not None
+    assert order.state is State.OPEN
+    return order
+
+
+def stands(desk: Desk, order: Order) -> State:
+    return desk.books.orders([order.id])[order.id].state
+
+
+def at_the_venue(desk: Desk) -> set[Side]:
+    return {order.side for order in desk.exchange.orders(AT) if order.status is Status.OPEN}
+
+
+@pytest.mark.parametrize(
+    ("level", "cause", "kept"),
+    [
+        (Level.CANCEL, Cause.LOSS, {Side.SELL}),
+        (Level.CANCEL, Cause.PERSON, {Side.SELL}),
+        (Level.CANCEL, Cause.DOUBT, set()),
+        (Level.NO_NEW, Cause.DOUBT, {Side.BUY, Side.SELL}),
+    ],
+)
+def test_what_an_open_breaker_leaves_resting(desk: Desk, level: Level, cause: Cause, kept: set[Side]) -> None:
+    hand.place(desk, buy())
+    orders = {side: resting(desk, side) for side in Side}
+    tighten(desk.journal, "global", level, "a test", AT, actor="test", cause=cause)
+    settlement.settle(desk)
+    assert at_the_venue(desk) == kept
+    for side, order in orders.items():
+        assert stands(desk, order) is (State.OPEN if side in kept else State.CANCELLED)
+
+
+@pytest.mark.parametrize(
+    "scope", ["product:paper:main:BTC-USD", "strategy:paper:main:default", "portfolio:paper:main", "venue:quick"]
+)
+def test_every_scope_cancels_what_it_covers(desk: Desk, scope: str) -> None:
+    order = resting(desk, Side.BUY)
+    tighten(desk.journal, scope, Level.CANCEL, "a test", AT, actor="test", cause=Cause.PERSON)
+    settlement.settle(desk)
+    assert stands(desk, order) is State.CANCELLED
+
+
+def test_another_product_is_left_alone(desk: Desk) -> None:
+    order = resting(desk, Side.BUY)
+    tighten(desk.journal, "product:paper:main:ETH-USD", Level.CANCEL, "a test", AT, actor="test", cause=Cause.DOUBT)
+    settlement.settle(desk)
+    assert stands(desk, order) is State.OPEN
+
+
+def test_a_doubt_goes_further_than_a_persons_word(desk: Desk) -> None:
+    for cause, generation in ((Cause.PERSON, 1), (Cause.LOSS, 1), (Cause.DOUBT, 2), (Cause.PERSON, 2)):
+        row = tighten(desk.journal, "global", Level.CANCEL, "a test", AT, actor="test", cause=cause)
+        assert row.generation == generation
+
+
+def test_the_file_alone_becomes_a_breaker_and_cancels_what_adds_risk(desk: Desk, settings: Settings) -> None:
+    order = resting(desk, Side.BUY)
+    write_halt(settings, "by touch", "anna", AT)
+    settlement.settle(desk)
+    assert stands(desk, order) is State.CANCELLED
+    (row,) = desk.books.breakers(["global"])
+    assert (row.level, row.cause, row.opened_by) == (Level.CANCEL, Cause.PERSON, "halt file")
+    react(desk)
+    assert desk.books.breakers(["global"]) == [row]
+
+
+def test_an_order_that_will_not_go_is_a_break_of_the_worst_kind(desk: Desk) -> None:
+    order = resting(desk, Side.BUY)
+    desk.exchange.cancel = lambda ids: dict.fromkeys(ids, "NOT_NOW")  # type: ignore[method-assign]
+    tighten(desk.journal, "global", Level.CANCEL, "a test", AT, actor="test", cause=Cause.PERSON)
+    settlement.settle(desk)
+    assert stands(desk, order) is State.CANCELLING
+    (found,) = desk.books.open_breaks(desk.book)
+    assert (found["class"], found["severity"], found["subject"]) == ("still_resting", 1, str(order.id))
+
+
+def test_a_successor_finishes_what_a_killed_process_had_asked(desk: Desk) -> None:
+    order = resting(desk, Side.BUY)
+    tighten(desk.journal, "global", Level.CANCEL, "a test", AT, actor="test", cause=Cause.PERSON)
+
+    def die(_: Sequence[str]) -> Mapping[str, str]:
+        raise KeyboardInterrupt
+
+    cancel, desk.exchange.cancel = desk.exchange.cancel, die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        settlement.settle(desk)
+    desk.exchange.cancel = cancel  # type: ignore[method-assign]
+    assert stands(desk, order) is State.CANCELLING
+    settlement.settle(desk)
+    assert stands(desk, order) is State.CANCELLED
+
+
+# ------------------------------------------------------------------------------------ by the venue's own list alone
+
+
+def test_pulling_needs_no_ledger_takes_purchases_alone_and_proves_that_they_are_gone(desk: Desk) -> None:
+    hand.place(desk, buy())
+    bought = resting(desk, Side.BUY)
+    resting(desk, Side.SELL)
+    found = pull(desk.exchange, AT, desk.pause)
+    assert (found.cancelled, found.proved) == ((bought.exchange_order_id,), True)
+    assert at_the_venue(desk) == {Side.SELL}
+    assert pull(desk.exchange, AT, desk.pause, everything=True).proved
+    assert at_the_venue(desk) == set()
+    settlement.settle(desk)
+    assert stands(desk, bought) is State.CANCELLED
+
+
+def test_pulling_says_what_it_could_not_do(desk: Desk) -> None:
+    order = resting(desk, Side.BUY)
+
+    def lost(_: Sequence[str]) -> Mapping[str, str]:
+        raise OutcomeUnknown("the connection broke")
+
+    desk.exchange.cancel = lost  # type: ignore[method-assign]
+    found = pull(desk.exchange, AT, desk.pause)
+    assert (found.left, found.problem, found.proved) == ((order.exchange_order_id,), "the connection broke", False)
+    desk.exchange.cancel = lambda ids: dict.fromkeys(ids, "NOT_NOW")  # type: ignore[method-assign]
+    assert "NOT_NOW" in pull(desk.exchange, AT, desk.pause).problem

@@ -145,6 +145,12 @@ CORRUPTIONS = {
         update keel.config_version set sha256 = encode(sha256(convert_to(body, 'UTF8')), 'hex');
         update keel.intent set plan_sha = (select sha256 from keel.config_version);
         update keel.cycle set plan_sha = (select sha256 from keel.config_version)""",
+    "nothing_rests_under_a_breaker_that_cancels": """
+        insert into keel.breaker_event (scope, generation, from_state, to_state, level, reason, actor, violations, at) values
+          ('global', 1, 'closed', 'open', 'cancel', '', 'anna', '[]', now());
+        update keel.breaker set generation = 1, state = 'open', level = 'cancel', moved_at = now() - interval '31 seconds'
+          where scope = 'global';"""
+    + told(breakers=1),
     "breaker_is_its_last_event": "update keel.breaker set state = 'half_open' where scope = 'global'",
     "only_a_person_resumes": TRIP.format(state="closed") + told(breakers=2),
     "resumes_are_by_a_human_role": TRIP.format(state="half_open")

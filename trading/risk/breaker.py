@@ -9,7 +9,7 @@ An open breaker has a level that says what it still lets through:
 
     reduce_only   orders that only reduce a holding
     no_new        protective exits only
-    cancel        as no_new, and resting orders that increase risk are cancelled
+    cancel        as no_new, and resting orders that increase risk are cancelled; where the cause is a doubt, all of them
 
 What the market did to us (loss, drawdown, volatility, concentration) opens at reduce_only: a guard never blocks an
 exit.
@@ -50,6 +50,17 @@ class Level(StrEnum):
 _SEVERITY = {Level.REDUCE_ONLY: 1, Level.NO_NEW: 2, Level.CANCEL: 3}
 
 
+class Cause(StrEnum):
+    """Why a breaker opened, as far as its resting orders are concerned."""
+
+    LOSS = "loss"
+    """The market went against us: what reduces a holding protects it, and stays."""
+    DOUBT = "doubt"
+    """Data, authentication, reconciliation or position are in doubt: nothing of what rests can be trusted."""
+    PERSON = "person"
+    """Somebody's word: what adds risk goes, what reduces it stays."""
+
+
 class Violation(NamedTuple):
     """A figure that is over its limit, or that is missing (`observed` None): both open the breaker."""
 
@@ -57,6 +68,7 @@ class Violation(NamedTuple):
     observed: Decimal | None
     limit: Decimal
     level: Level
+    cause: Cause = Cause.LOSS
 
     @property
     def message(self) -> str:
@@ -85,6 +97,8 @@ class BreakerRow:
     level: Level | None = None
     """Set while open, else None."""
     generation: int = 0
+    cause: Cause | None = None
+    """Set while open; None in rows from before there were causes, and read as a person's word."""
     reason: str = ""
     """What opened it, or the resume that led out."""
     opened_at: datetime | None = None
@@ -262,24 +276,32 @@ def unopened(scope: str, now: datetime) -> BreakerRow:
                       opened_by="opening", resumable_at=now, updated_at=now)  # fmt: skip
 
 
-def open_breaker(row: BreakerRow, rules: BreakerRules, now: datetime, *, level: Level, reason: str, actor: str) -> BreakerRow:
+def open_breaker(
+    row: BreakerRow, rules: BreakerRules, now: datetime, *, level: Level, reason: str, actor: str, cause: Cause = Cause.PERSON
+) -> BreakerRow:
     """The row open at `level` or, if it is open already at a stricter one, at that. Anything may open it at any time.
 
-    A breaker that is open at that level already is returned as it is: the first reason stays on record.
+    A breaker that is open that far already is returned as it is: the first reason stays on record. At level cancel a doubt
+    goes further than the other causes.
     """
-    if row.state is BreakerState.OPEN and row.level is not None and _SEVERITY[row.level] >= _SEVERITY[level]:
+    if row.state is BreakerState.OPEN and row.level is not None and _reach(row.level, row.cause) >= _reach(level, cause):
         return row
     return BreakerRow(
         scope=row.scope,
         state=BreakerState.OPEN,
         level=level,
         generation=row.generation + 1,
+        cause=cause,
         reason=reason,
         opened_at=now,
         opened_by=actor,
         resumable_at=now + timedelta(minutes=rules.cool_down_minutes),
         updated_at=now,
     )
+
+
+def _reach(level: Level, cause: Cause | None) -> tuple[int, bool]:
+    return _SEVERITY[level], level is Level.CANCEL and cause is Cause.DOUBT
 
 
 def resume(
@@ -293,6 +315,7 @@ def resume(
         row,
         state=BreakerState.HALF_OPEN,
         level=None,
+        cause=None,
         generation=row.generation + 1,
         reason=f"resumed by {actor.strip()}: {reason.strip()}",
         resumed_at=now,
@@ -322,7 +345,8 @@ def advance(row: BreakerRow, violations: Iterable[Violation], rules: BreakerRule
     if found:
         level = max((violation.level for violation in found), key=_SEVERITY.__getitem__)
         reason = "; ".join(violation.message for violation in found)
-        return open_breaker(row, rules, now, level=level, reason=reason, actor="breaker")
+        cause = Cause.DOUBT if any(violation.cause is Cause.DOUBT for violation in found) else Cause.LOSS
+        return open_breaker(row, rules, now, level=level, reason=reason, actor="breaker", cause=cause)
     if row.state is BreakerState.HALF_OPEN and row.test_until is not None and now >= row.test_until:
         since = "" if row.resumed_at is None else f" at {stamp(row.resumed_at)}"
         reason = f"test period passed without a violation, resumed by {row.resumed_by}{since}: {row.resume_reason}"
@@ -374,6 +398,13 @@ def _strictness(verdict: Verdict) -> int:
     if verdict.level is not None:
         return 1 + _SEVERITY[verdict.level]
     return 1 if verdict.state is BreakerState.HALF_OPEN else 0
+
+
+def cancels(row: BreakerRow, side: Side) -> bool:
+    """Is a resting order of that side, in this breaker's scope, to be cancelled? On a spot venue only a purchase adds risk."""
+    if row.state is not BreakerState.OPEN or row.level is not Level.CANCEL:
+        return False
+    return side is Side.BUY or row.cause is Cause.DOUBT
 
 
 def permits(verdict: Verdict, request: Request) -> bool:

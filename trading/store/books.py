@@ -18,7 +18,7 @@ from trading.money import ZERO, parse_stamp
 from trading.movements import Movement
 from trading.orders import Fill, FillKind, Intent, Mode, Order, OrderType, Owner, Request, Side, State, TimeInForce
 from trading.portfolio import Portfolio, Position
-from trading.risk.breaker import BreakerRow, BreakerState, Level
+from trading.risk.breaker import BreakerRow, BreakerState, Cause, Level
 from trading.store.database import Connection, translated
 
 _ORDER = """
@@ -419,4 +419,5 @@ def _fill(row: dict[str, Any]) -> Fill:
 def _breaker(row: dict[str, Any]) -> BreakerRow:
     values = {field.name: row[field.name] for field in fields(BreakerRow)}
     level = None if row["level"] is None else Level(row["level"])
-    return BreakerRow(**(values | {"state": BreakerState(row["state"]), "level": level}))
+    cause = None if row["cause"] is None else Cause(row["cause"])
+    return BreakerRow(**(values | {"state": BreakerState(row["state"]), "level": level, "cause": cause}))

@@ -6,14 +6,15 @@ from datetime import datetime
 
 from trading.errors import Stale
 from trading.plan import BreakerRules
-from trading.risk.breaker import BreakerRow, Level, closed, open_breaker
+from trading.risk.breaker import BreakerRow, Cause, Level, closed, open_breaker
 from trading.store.books import Books
 from trading.store.journal import Change, Journal
 
 
 def tighten(
-    journal: Journal, scope: str, level: Level, reason: str, at: datetime, *, actor: str, rules: BreakerRules | None = None
-) -> BreakerRow:
+    journal: Journal, scope: str, level: Level, reason: str, at: datetime, *, actor: str, cause: Cause,
+    rules: BreakerRules | None = None,
+) -> BreakerRow:  # fmt: skip
     """Opens the scope's breaker at the level; one that is open only ever gets stricter, one that is missing is made.
 
     `at` is market time. Takes no lock: a trip never waits.
@@ -22,7 +23,7 @@ def tighten(
     while True:
         found = books.breakers([scope])
         before = found[0] if found else closed(scope, at)
-        after = open_breaker(before, rules or BreakerRules(), at, level=level, reason=reason, actor=actor)
+        after = open_breaker(before, rules or BreakerRules(), at, level=level, reason=reason, actor=actor, cause=cause)
         if after.generation == before.generation:
             return after
         change = Change()
@@ -34,12 +35,12 @@ def tighten(
         return after
 
 
-def halt(journal: Journal, scope: str, level: Level, reason: str, now: datetime) -> BreakerRow:
+def halt(journal: Journal, scope: str, level: Level, reason: str, now: datetime, cause: Cause = Cause.DOUBT) -> BreakerRow:
     """`tighten` without a desk: `now` is wall time; in a ledger of replays alone their market time is used, which a resume is
     measured by. The cool-down is the default one.
     """
     at = _market_time(Books(journal.connection)) or now
-    return tighten(journal, scope, level, reason, at, actor=journal.author().actor)
+    return tighten(journal, scope, level, reason, at, actor=journal.author().actor, cause=cause)
 
 
 def _market_time(books: Books) -> datetime | None:

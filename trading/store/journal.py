@@ -30,7 +30,8 @@ from trading.store.roles import Role
 ROLE_OF: Mapping[str, Role] = {
     **dict.fromkeys(("plan.open", "plan.change", "market", "evaluate", "order.stage", "breaker", "publish", "fail", "allot",
                      "anchor.failed"), Role.DECIDE),
-    **dict.fromkeys(("order.outcome", "hand.abandon", "hand.cancel_sent", "hand.cancel_refused"), Role.EXECUTE),
+    **dict.fromkeys(("order.outcome", "hand.abandon", "hand.cancel_sent", "hand.cancel_refused",
+                     "breaker.cancel"), Role.EXECUTE),
     **dict.fromkeys(("settle", "settle.adjust", "reconcile", "break.adopt", "anchor", "ramp.demote"), Role.RECONCILE),
     **dict.fromkeys(("hand.evaluate", "breaker.resume", "break.resolve", "announce", "live.arm", "live.disarm", "ramp.promote"),
                     Role.HUMAN),

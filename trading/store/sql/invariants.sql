@@ -308,6 +308,16 @@ from keel.intent i join (
   select v.sha256, l.key from keel.config_version v left join lateral json_each_text(v.body::json -> 'limits') l on true
   where v.kind = 'plan' and (l.key is null or l.value is null)) l on l.sha256 = i.plan_sha;
 
+-- name: nothing_rests_under_a_breaker_that_cancels
+--   BRK-4: half a minute after it opened, or a break of severity 1 says why not.
+select h.client_order_id || ' rests under ' || b.scope
+from keel.order_head h join keel.intent i using (client_order_id)
+join keel.breaker b on b.state = 'open' and b.level = 'cancel' and b.scope in (
+  'global', 'portfolio:' || h.book, 'strategy:' || h.book || ':' || i.plan, 'product:' || h.book || ':' || i.product)
+where h.state in ('open', 'cancelling') and (i.side = 'buy' or b.cause = 'doubt')
+  and b.moved_at < clock_timestamp() - interval '30 seconds'
+  and not exists (select from keel.recon_break r where r.book = h.book and r.severity = 1 and r.resolved_at is null);
+
 -- name: breaker_is_its_last_event
 --   BRK-1
 select b.scope || ' is ' || b.state || ' at ' || b.generation || ', its last event says ' || coalesce(e.to_state, 'nothing')

@@ -372,15 +372,16 @@ end $$;
 create function keel.apply_breakers(p jsonb) returns int language plpgsql as $$
 declare moved int;
 begin
-  insert into keel.breaker as b
-  select scope, state, level, generation, reason, opened_at, opened_by, resumable_at, resumed_at, resumed_by, resume_reason,
+  insert into keel.breaker as b (scope, state, level, generation, cause, reason, opened_at, opened_by, resumable_at, resumed_at,
+                                 resumed_by, resume_reason, test_until, updated_at)
+  select scope, state, level, generation, cause, reason, opened_at, opened_by, resumable_at, resumed_at, resumed_by, resume_reason,
          test_until, updated_at
   from jsonb_populate_recordset(null::keel.breaker, p)
-  on conflict (scope) do update set (state, level, generation, reason, opened_at, opened_by, resumable_at, resumed_at,
-      resumed_by, resume_reason, test_until, updated_at)
-    = (excluded.state, excluded.level, excluded.generation, excluded.reason, excluded.opened_at, excluded.opened_by,
-       excluded.resumable_at, excluded.resumed_at, excluded.resumed_by, excluded.resume_reason, excluded.test_until,
-       excluded.updated_at)
+  on conflict (scope) do update set (state, level, generation, cause, reason, opened_at, opened_by, resumable_at, resumed_at,
+      resumed_by, resume_reason, test_until, updated_at, moved_at)
+    = (excluded.state, excluded.level, excluded.generation, excluded.cause, excluded.reason, excluded.opened_at,
+       excluded.opened_by, excluded.resumable_at, excluded.resumed_at, excluded.resumed_by, excluded.resume_reason,
+       excluded.test_until, excluded.updated_at, clock_timestamp())
   where b.generation = excluded.generation - 1;
   get diagnostics moved = row_count;
   if moved <> jsonb_array_length(p) then

@@ -1,3 +1,4 @@
+alter table keel.breaker drop column cause, drop column moved_at;
 drop table keel.arming, keel.ramp_step;
 drop index keel.txn_allotment;
 drop table keel.venue_order, keel.venue_balance, keel.movement, keel.announcement, keel.anchor, paper.movement;

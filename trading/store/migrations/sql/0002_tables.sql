@@ -146,3 +146,7 @@ create table keel.ramp_step (
   at       timestamptz not null                          -- market time
 );
 create index on keel.ramp_step (book, plan, at);
+
+-- Why a breaker is open decides which resting orders go. Market time may be a replay's: when it moved is told by the wall as well.
+alter table keel.breaker add column cause text check (cause in ('loss', 'doubt', 'person')),
+  add column moved_at timestamptz not null default clock_timestamp();

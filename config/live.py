@@ -169,7 +169,7 @@ def _key(find: Callable[[], CoinbaseKey]) -> tuple[CoinbaseKey | None, str]:
 
 
 def _rehearsal(settings: Settings, *, trades: bool) -> Venue:
-    home = settings.simulator or settings.home / "simulator"
+    home = settings.simulator_home or settings.home / "simulator"
     try:
         ready = json.loads((home / "ready.json").read_text(encoding="utf-8"))
         host, ca_file = str(ready["host"]), Path(ready["ca_file"])

@@ -53,9 +53,8 @@ class Settings(BaseSettings):
         default=PROJECT / "prefect.yaml", description="KEEL_PREFECT_YAML: the deployments and their schedules"
     )
     coinbase_host: str = Field(default="api.coinbase.com", description="KEEL_COINBASE_HOST: host[:port] of the REST API")
-    simulator: Path | None = Field(
+    simulator_home: Path | None = Field(
         default=None,
-        validation_alias="KEEL_SIMULATOR_HOME",
         description="KEEL_SIMULATOR_HOME: home of the simulated Coinbase that rehearsals go to; unset: simulator in KEEL_HOME",
     )
     ca_file: Path | None = Field(default=None, description="KEEL_CA_FILE: CA of the REST API; unset: the usual ones")

@@ -6,7 +6,7 @@ or the refusal that it got, and sends nothing. Only what was staged and provably
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -173,24 +173,32 @@ def trip(desk: Desk, scope: str, level: Level, reason: str) -> BreakerRow:
                    rules=desk.plan.breaker)  # fmt: skip
 
 
-def resume(desk: Desk, scopes: list[str] | None, reason: str) -> list[BreakerRow | NotResumed]:
+def resume(
+    desk: Desk, scopes: list[str] | None, reason: str, lift: Callable[[], object] = lambda: None
+) -> list[BreakerRow | NotResumed]:
     """Leads open breakers into their test period on a person's word, or says why not; all of the plan's by default.
 
-    Reconciles first: a breaker is left only with books that agree with the exchange and no open break.
+    Reconciles first: a breaker is left only with books that agree with the exchange and no open break. `lift` takes the halt
+    file away, once nothing speaks against it: the breakers, which are open until after it, stop orders meanwhile.
     """
     with at_the_desk(desk):
         wanted = scopes or _plan_scopes(desk)
-        rows = [_breaker(desk, scope) for scope in wanted]
-        candidates = rows if scopes else [row for row in rows if row.level is not None]
+        for scope in wanted:
+            _breaker(desk, scope)
         clean = reconcile(desk).clean and not desk.books.open_breaks(desk.book)
-        return [_resume_one(desk, row, reason, clean=clean) for row in candidates]
+        rows = desk.books.breakers(wanted)  # as reconciling left them: it may have opened some
+        candidates = rows if scopes else [row for row in rows if row.level is not None]
+        found = [(row, _resumed(desk, row, reason, clean=clean)) for row in candidates]
+        if clean and not any(isinstance(after, NotResumed) for _, after in found):
+            lift()
+        for row, after in found:
+            if isinstance(after, BreakerRow):
+                _store(desk, row, after)
+        return [after for _, after in found]
 
 
-def _resume_one(desk: Desk, row: BreakerRow, reason: str, *, clean: bool) -> BreakerRow | NotResumed:
-    after = resumed(row, desk.plan.breaker, desk.market_now(), actor=_actor(desk), reason=reason, clean=clean)
-    if isinstance(after, BreakerRow):
-        _store(desk, row, after)
-    return after
+def _resumed(desk: Desk, row: BreakerRow, reason: str, *, clean: bool) -> BreakerRow | NotResumed:
+    return resumed(row, desk.plan.breaker, desk.market_now(), actor=_actor(desk), reason=reason, clean=clean)
 
 
 def _store(desk: Desk, before: BreakerRow, after: BreakerRow) -> None:

@@ -100,6 +100,75 @@ def resume_breaker(
         print("No breaker of this plan is open." if not as_json else "", end="" if as_json else "\n")
 
 
+def halt(
+    reason: Annotated[str, typer.Argument(help="Why; written into the halt file and the ledger.")] = "halted by hand",
+    as_json: Json = False,
+) -> None:
+    """Stop everything now: no order is sent any more, what adds risk is cancelled. Works with Postgres or Prefect down.
+
+    Status 1 when a part could not be done; with the halt file written, no order is sent all the same.
+    """
+    import time
+
+    from config.clock import wall_clock
+    from config.settings import load
+    from config.stopping import stop_everything
+
+    steps = stop_everything(load(), reason.strip() or "halted by hand", wall_clock(), time.sleep)
+    if as_json:
+        print_json([{"step": step.name, "ok": step.ok, "said": step.said} for step in steps])
+    else:
+        for step in steps:
+            print(f"{'done' if step.ok else 'NOT DONE':8}  {step.name}: {step.said}")
+    if undone := [step.name for step in steps if not step.ok]:
+        raise fail("not_all_done", f"{', '.join(undone)}: see docs/runbook.md")
+
+
+def resume(
+    reason: Reason,
+    plan: Plan = "default",
+    mode: Mode = "paper",
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", help="Where real orders follow: the phrase that is asked for.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Lead out of a halt, once the books are clean: the halt file goes, and breakers enter their test period."""
+    from config.halt import halted_by, remove_halt
+    from config.settings import load
+    from trading.hand import resume
+    from trading.risk import NotResumed
+    from trading.store.halting import real_books
+
+    settings = load()
+    with desk_of(plan, mode, by_person=True) as desk:
+        confirmed(real_books(desk.books.connection) + ([desk.book] if mode == "live" else []), confirm)
+        found = resume(desk, None, said(reason), lambda: remove_halt(settings))
+    halted = halted_by(settings)()
+    if as_json:
+        rows = [row._asdict() if isinstance(row, NotResumed) else row for row in found]
+        print_json({"halted": halted, "breakers": rows})
+    refused = [row for row in found if isinstance(row, NotResumed)]
+    if refused or halted:
+        why = [row.message for row in refused] + ([halted] if halted else [])
+        raise fail(refused[0].code if refused else "halted", "; ".join(why))
+    if not as_json:
+        print("No halt file stands in the way.", *(f"{row.scope} is half-open until {row.test_until}." for row in found))
+
+
+def confirmed(books: list[str], typed: str | None) -> None:
+    """The second confirmation where real orders follow: a phrase that names them, typed back. Raises Exit."""
+    import sys
+
+    if not books:
+        return
+    phrase = f"resume {' '.join(sorted(set(books)))}"
+    if typed is None and sys.stdin.isatty():
+        typed = typer.prompt(f"Real orders follow. Type back: {phrase}")
+    if (typed or "").strip() != phrase:
+        raise fail("not_confirmed", f'found {typed!r}, expected the phrase "{phrase}" (--confirm)')
+
+
 @breaks.command("list")
 def list_breaks(
     mode: ModeChoice = None,

@@ -20,7 +20,8 @@ from trading.errors import OutcomeUnknown
 from trading.exchange.port import Status
 from trading.exchange.pulling import pull
 from trading.orders import Order, OrderType, Side, State, TimeInForce
-from trading.risk import Cause, Level
+from trading.plan import BreakerRules
+from trading.risk import BreakerRow, BreakerState, Cause, Level, NotResumed
 from trading.store.halting import tighten
 from trading.store.verify import verify
 
@@ -240,3 +241,34 @@ def test_pulling_says_what_it_could_not_do(desk: Desk) -> None:
     assert (found.left, found.problem, found.proved) == ((order.exchange_order_id,), "the connection broke", False)
     desk.exchange.cancel = lambda ids: dict.fromkeys(ids, "NOT_NOW")  # type: ignore[method-assign]
     assert "NOT_NOW" in pull(desk.exchange, AT, desk.pause).problem
+
+
+# ------------------------------------------------------------------------------------------------ what leads out again
+
+
+def test_a_resume_lifts_the_file_once_nothing_speaks_against_it(desk: Desk, settings: Settings) -> None:
+    resting(desk, Side.BUY)
+    write_halt(settings, "by hand", "anna", AT)
+    found = hand.resume(desk, None, "looked into it", lambda: remove_halt(settings))
+    assert [(row.scope, row.state) for row in found if isinstance(row, BreakerRow)] == [("global", BreakerState.HALF_OPEN)]
+    assert halted_by(settings)() == ""
+    settlement.settle(desk)
+    assert hand.place(desk, buy()).order is not None
+
+
+def test_the_file_stays_while_books_and_venue_disagree(desk: Desk, settings: Settings) -> None:
+    hand.place(desk, buy())
+    write_halt(settings, "by hand", "anna", AT)
+    desk.exchange.held["BTC"] += 1  # type: ignore[attr-defined]
+    found = hand.resume(desk, None, "looked into it", lambda: remove_halt(settings))
+    assert {row.code for row in found if isinstance(row, NotResumed)} == {"not_reconciled"}
+    assert halted_by(settings)() != ""
+
+
+def test_the_file_stays_while_the_breaker_cools_down(desk: Desk, settings: Settings) -> None:
+    hand.place(desk, buy())
+    write_halt(settings, "by hand", "anna", AT)
+    desk.plan = desk.plan.model_copy(update={"breaker": BreakerRules(cool_down_minutes=5)})
+    found = hand.resume(desk, None, "at once", lambda: remove_halt(settings))
+    assert [row.code for row in found if isinstance(row, NotResumed)] == ["cooling_down"]
+    assert halted_by(settings)() != ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 from trading.errors import Stale
 from trading.plan import BreakerRules
 from trading.risk.breaker import BreakerRow, Cause, Level, closed, open_breaker
 from trading.store.books import Books
+from trading.store.database import Connection
 from trading.store.journal import Change, Journal
 
 
@@ -50,3 +52,24 @@ def _market_time(books: Books) -> datetime | None:
     row = books.connection.execute(query).fetchone()
     found = row[0] if row else None
     return found if isinstance(found, datetime) else None
+
+
+class Resting(NamedTuple):
+    """Where orders may rest at a venue."""
+
+    mode: str
+    book: str
+    plan: str
+
+
+def resting(connection: Connection) -> list[Resting]:
+    """Every plan with orders that the venue may have, one for each portfolio: settling it settles the whole portfolio."""
+    query = """select distinct on (i.book) p.mode, i.book, i.plan
+               from keel.order_head h join keel.intent i using (client_order_id) join keel.portfolio p on p.book = i.book
+               where h.state in ('sending', 'in_doubt', 'open', 'cancelling') order by i.book, i.created_at desc"""
+    return [Resting(*map(str, row)) for row in connection.execute(query)]
+
+
+def real_books(connection: Connection) -> list[str]:
+    """The portfolios whose orders are real."""
+    return [str(row[0]) for row in connection.execute("select book from keel.portfolio where mode = 'live' order by book")]

@@ -1,0 +1,130 @@
+"""Stopping everything at once, whatever else is broken: the file first, then the breaker, then what rests at the venues.
+
+Each step stands alone: what one cannot do is said, and the next one is tried all the same. Prefect is not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from config.desk import default_author, open_desk
+from config.halt import write_halt
+from config.live import exchange_of, venue_of
+from config.postgres import embedded, ledger_url
+from config.settings import Settings
+from trading.errors import Busy, ConfigurationError, KeelError
+from trading.exchange.pulling import Pulled, pull
+from trading.orders import Mode
+from trading.risk import Cause, Level
+from trading.settlement import settle
+from trading.store.database import Sessions, connect
+from trading.store.halting import Resting, halt, resting
+from trading.store.journal import Author, Journal
+from trading.store.roles import Role
+
+BOOKING_WAIT_SECONDS = 5.0
+"""For a run that has the portfolio: it cancels and books by itself, at its own end."""
+REAL_MODES = (Mode.LIVE, Mode.REHEARSAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that a halt did, or could not do."""
+
+    name: str
+    ok: bool
+    said: str
+
+
+def stop_everything(
+    settings: Settings, reason: str, now: datetime, pause: Callable[[float], None], author: Author | None = None
+) -> list[Step]:
+    """Halts by every way that works. The first step alone stops every new order; raises nothing of ours."""
+    who = author or default_author()
+    steps = [_tried("halt file", lambda: f"written: {write_halt(settings, reason, who.actor, now)}")]
+    url = running_ledger(settings)
+    if url is None:
+        steps.append(Step(name="breaker", ok=False, said="the ledger is down; the first run after its start opens the breaker"))
+    else:
+        steps.append(_tried("breaker", lambda: _open_breaker(url, reason, now, who)))
+    places = _places(url) if url is not None else []
+    steps += _pull_real(settings, places, pause, ledger_answers=url is not None)
+    steps += [_tried(f"books of {place.book}", partial(_settle, place, settings, who)) for place in places]
+    return steps
+
+
+def running_ledger(settings: Settings) -> str | None:
+    """The URL of the ledger if it answers now; a halt starts no database."""
+    try:
+        if not settings.database_url and not embedded(settings).running():
+            return None
+        url = ledger_url(settings)
+        connect(url, "keel halt").close()
+    except (KeelError, OSError):
+        return None
+    return url
+
+
+def _open_breaker(url: str, reason: str, now: datetime, who: Author) -> str:
+    with Sessions(url, "keel halt") as sessions:
+        row = halt(Journal(sessions, lambda: who), "global", Level.CANCEL, reason, now, Cause.PERSON)
+    return f"global is open at {row.level}: {row.reason}"
+
+
+def _places(url: str) -> list[Resting]:
+    try:
+        with connect(url, "keel halt", Role.REPORT) as connection:
+            return resting(connection)
+    except KeelError:
+        return []
+
+
+def _pull_real(
+    settings: Settings, places: list[Resting], pause: Callable[[float], None], *, ledger_answers: bool
+) -> Iterator[Step]:
+    """By the venue's own list, ledger or none: what rests there and adds risk goes, whoever placed it."""
+    for mode in REAL_MODES:
+        name = f"{mode} orders"
+        try:
+            venue = venue_of(mode, settings)
+        except ConfigurationError as error:
+            needed = any(place.mode == mode for place in places)
+            none = "nothing of this portfolio rests there" if ledger_answers and not needed else "not asked"
+            yield Step(name=name, ok=not needed, said=f"{none}: {error}")
+            continue
+        if venue.trade_key is None:
+            yield Step(name=name, ok=False, said="there is no key here that may cancel: revoke or cancel at the venue")
+            continue
+        found = pull(exchange_of(venue, mode, settings), venue.clock(), pause)
+        yield Step(name=name, ok=found.proved, said=_told(found))
+
+
+def _told(found: Pulled) -> str:
+    parts = [f"{len(found.cancelled)} cancelled, {len(found.left)} left at the venue"]
+    parts += [", ".join(found.left)] if found.left else []
+    parts += [found.problem] if found.problem else []
+    return "; ".join(parts)
+
+
+def _settle(place: Resting, settings: Settings, who: Author) -> str:
+    """Books what the venue says; on paper this is what cancels. Raises KeelError."""
+    with open_desk(place.plan, mode=Mode(place.mode), author=lambda: who, settings=settings) as desk:
+        try:
+            desk.journal.lock_portfolio(desk.book, BOOKING_WAIT_SECONDS)
+        except Busy:
+            return "a run is at work: it cancels what rests, and books it, before it ends"
+        try:
+            found = settle(desk)
+        finally:
+            desk.journal.unlock_portfolio(desk.book)
+    return f"{len(found.states)} orders settled, {len(found.breaks)} breaks" if found.states else "nothing rests"
+
+
+def _tried(name: str, do: Callable[[], str]) -> Step:
+    try:
+        return Step(name=name, ok=True, said=do())
+    except (KeelError, OSError) as error:
+        return Step(name=name, ok=False, said=str(error))

@@ -18,6 +18,7 @@ from trading.errors import ConfigurationError, OutcomeUnknown
 from trading.market import Market, last_close
 from trading.money import ZERO
 from trading.orders import Order, Request, State
+from trading.plan import collared
 from trading.reconcile import Reconciliation, reconcile
 from trading.risk import Approved, BreakerRow, Cause, Level, NotResumed, Refused, permits, strictest, validate
 from trading.risk import resume as resumed
@@ -68,6 +69,9 @@ def place(desk: Desk, request: Request, reference: str | None = None) -> HandOrd
             return found
         market, _ = see_market(desk, last_close(desk.market_now(), desk.plan.interval), desk.market_now())
         wanted = request if found is None or found.order is None else found.order.intent.request
+        rules = market.products.get(wanted.product)
+        if rules is not None and not desk.exchange.takes_stops:
+            wanted = collared(wanted, desk.plan, rules.price_increment)
         epoch = desk.books.epoch(desk.book) + 1
         judged = _judge(desk, slot, wanted, market, epoch)
         if isinstance(judged, HandOrder):

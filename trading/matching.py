@@ -5,7 +5,9 @@ At once     a market order, and the marketable part of a limit order, takes the 
             What we took before against the same quote is gone: slices of one exit do not all get the best price.
 Later       what rests is held against each later candle. A limit order fills only when the price went through it, at
             its limit, never better. A stop fills at the worse of its stop and the candle's open, plus slippage. A stop
-            limit that triggers trades from the next candle on, at its limit and the taker's fee.
+            limit that triggers trades from the next candle on, at its limit and the taker's fee. A bracket is a stop and
+            a limit: of a candle that reaches both, the stop counts.
+At all      fill or kill: what does not fill whole at once is cancelled whole.
 Rounding    increments bind prices and quantities. Fees are exact to 18 decimals, beyond that rounded up, against us;
             notionals beyond 18 decimals are rounded half to even, as the ledger does (`Fill.notional`).
 """
@@ -75,7 +77,7 @@ def refusal(request: Request, rules: Product | None, quote: Quote | None) -> Ref
         return Refusal("INVALID_PRODUCT_ID", f"{request.product} is not traded here")
     if quote is None:
         return Refusal("INVALID_NO_LIQUIDITY", f"{request.product} has no quote")
-    unpriced = request.type in (OrderType.MARKET, OrderType.STOP)
+    unpriced = request.type in (OrderType.MARKET, OrderType.STOP, OrderType.BRACKET)
     takes = unpriced or is_marketable(request, quote)
     if not rules.tradable or (rules.limit_only and unpriced) or (rules.post_only and takes):
         return Refusal("UNTRADABLE_PRODUCT", f"{request.product} does not take this order now")
@@ -98,18 +100,28 @@ def _size_refusal(request: Request, rules: Product, quote: Quote) -> Refusal | N
 
 
 def _terms_refusal(request: Request, quote: Quote) -> Refusal | None:
-    needs_limit = request.type in (OrderType.LIMIT, OrderType.STOP_LIMIT)
-    needs_stop = request.type in (OrderType.STOP, OrderType.STOP_LIMIT)
+    needs_limit = request.type in (OrderType.LIMIT, OrderType.STOP_LIMIT, OrderType.BRACKET)
+    needs_stop = request.type in (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.BRACKET)
     if needs_limit != (request.limit_price is not None) or needs_stop != (request.stop_price is not None):
         return Refusal("INVALID_REQUEST", f"a {request.type} order with limit {request.limit_price}, stop {request.stop_price}")
     if request.time_in_force is TimeInForce.GTD and (request.expires_at is None or request.expires_at <= quote.at):
         return Refusal("PREVIEW_INVALID_END_TIME", f"a GTD order that ends at {request.expires_at}, now {quote.at}")
+    if request.time_in_force is TimeInForce.FOK and request.type is not OrderType.LIMIT:
+        return Refusal("FOK_ONLY_ALLOWED_ON_LIMIT_ORDERS", f"a {request.type} order that fills or is killed")
+    if request.time_in_force is TimeInForce.FOK and request.post_only:
+        return Refusal("POST_ONLY_NOT_ALLOWED_WITH_FOK", "a post-only order rests, this one does not")
     if request.post_only and (request.type is not OrderType.LIMIT or is_marketable(request, quote)):
         return Refusal("INVALID_LIMIT_PRICE_POST_ONLY", "a post-only order would take")
     return _stop_refusal(request, quote)
 
 
 def _stop_refusal(request: Request, quote: Quote) -> Refusal | None:
+    if request.type is OrderType.BRACKET:
+        assert request.stop_price is not None
+        assert request.limit_price is not None
+        apart = request.side is Side.SELL and request.stop_price < quote.bid and quote.ask < request.limit_price
+        told = f"stop {request.stop_price}, limit {request.limit_price}: the market must lie between them"
+        return None if apart else Refusal("INVALID_BRACKET_PRICES", told)
     if request.stop_price is not None:
         buys, limit = request.side is Side.BUY, request.limit_price
         if limit is not None and (limit < request.stop_price if buys else limit > request.stop_price):
@@ -131,6 +143,9 @@ def is_marketable(request: Request, quote: Quote) -> bool:
     return request.limit_price >= quote.ask if request.side is Side.BUY else request.limit_price <= quote.bid
 
 
+_WAITING = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.BRACKET})
+
+
 def match_now(request: Request, rules: Product, quote: Quote, costs: Costs, volume: Decimal, taken: Decimal = ZERO) -> Matched:
     """What fills at once, and what becomes of the rest: it rests if it may, else it is cancelled.
 
@@ -141,9 +156,9 @@ def match_now(request: Request, rules: Product, quote: Quote, costs: Costs, volu
         most = floor_to(min(request.quantity, costs.participation * volume - taken), rules.base_increment)
         executions = tuple(_take(request, rules, quote, costs, most, taken))
     left = request.quantity - sum((part.quantity for part in executions), ZERO)
-    waits = request.type in (OrderType.STOP, OrderType.STOP_LIMIT) or (
-        request.type is OrderType.LIMIT and request.time_in_force is not TimeInForce.IOC
-    )
+    if left and request.time_in_force is TimeInForce.FOK:
+        return Matched((), "cancelled")
+    waits = request.type in _WAITING or (request.type is OrderType.LIMIT and request.time_in_force is not TimeInForce.IOC)
     return Matched(executions, "filled" if not left else "open" if waits else "cancelled")
 
 
@@ -208,6 +223,8 @@ def match_bar(
         # A stop limit only triggers here: whether its limit came before its stop or after, the candle does not tell, and
         # not to be filled is the worse for us. It may trade from the next candle on.
         return Matched((), "open", triggered=True)
+    if request.type is OrderType.BRACKET and _reaches(request, bar):
+        return _stop_out(request, most, left, hold, bar, rules, costs)
     return _at_limit(request, most, left, hold, bar, rules, costs, triggered=triggered)
 
 

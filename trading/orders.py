@@ -45,12 +45,16 @@ class OrderType(StrEnum):
     LIMIT = "limit"
     STOP = "stop"
     STOP_LIMIT = "stop_limit"
+    BRACKET = "bracket"
+    """A sale of what is held at its limit (the profit) or, once its stop is reached, at the market (the loss)."""
 
 
 class TimeInForce(StrEnum):
     IOC = "ioc"
     GTC = "gtc"
     GTD = "gtd"
+    FOK = "fok"
+    """Fills whole and at once, or not at all: limits only."""
 
 
 class FillKind(StrEnum):

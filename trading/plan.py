@@ -7,6 +7,7 @@ Plans live in `config/plans/*.toml`, limit profiles in `config/limits/*.toml`; b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -14,8 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from trading.errors import ConfigurationError
 from trading.market import INTERVALS, Quote
-from trading.money import ONE, canonical, dec, digest, text
-from trading.orders import Request, Side
+from trading.money import ONE, canonical, ceil_to, dec, digest, floor_to, text
+from trading.orders import OrderType, Request, Side
 
 
 def _number(value: object) -> Decimal:
@@ -84,6 +85,7 @@ class Costs(Part):
 class Orders(Part):
     type: Literal["market", "limit"] = "market"
     limit_offset: Ratio = Field(default=Decimal("0.001"), description="limit price away from the mid, passive side")
+    stop_collar: Ratio = Field(default=Decimal("0.02"), description="limit of a stop where the venue wants one, away from it")
     min_notional: PositiveMoney = Field(default=Decimal(5), description="smaller orders are not made")
     time_to_live_seconds: int = Field(default=60, ge=1, le=3600, description="an order is not sent later than this")
 
@@ -98,8 +100,6 @@ class Checks(Part):
     quote_age_seconds: int = Field(default=120, ge=1, description="an older quote is stale")
 
 
-class BreakerRules(Part):
-    """When the breaker opens; each figure by itself is enough."""
 class Controls(Part):
     """Bounds of the finer entry guards: a profile sets each of them, a plan's own `[controls]` table changes single ones."""
 
@@ -127,6 +127,8 @@ class Controls(Part):
     max_flip_share: Ratio = Field(default=Decimal("0.8"), description="share of all products whose signal turns at once")
 
 
+class BreakerRules(Part):
+    """When the breaker opens; each figure by itself is enough."""
 
     max_daily_loss: Ratio = Decimal("0.05")
     max_drawdown: Ratio = Decimal("0.10")
@@ -180,9 +182,9 @@ class Plan(Part):
     costs: Costs = Costs()
     orders: Orders = Orders()
     checks: Checks = Checks()
+    controls: Controls = Controls()
     breaker: BreakerRules = BreakerRules()
     ramp: Ramp = Ramp()
-    controls: Controls = Controls()
 
     @field_validator("interval")
     @classmethod
@@ -220,6 +222,21 @@ def order_price(request: Request, quote: Quote) -> Decimal:
     if request.side is Side.BUY:
         return quote.ask if stated is None else stated
     return quote.bid if stated is None else max(stated, quote.bid)
+
+
+def collared(request: Request, plan: Plan, increment: Decimal) -> Request:
+    """The request as a venue without plain stops takes it: a stop becomes a stop limit at the plan's collar, else as it is.
+
+    A sale's limit lies under its stop, a buy's over it, rounded towards the stop: a gap beyond the collar does not fill.
+    """
+    if request.type is not OrderType.STOP or request.stop_price is None:
+        return request
+    collar = plan.orders.stop_collar
+    if request.side is Side.BUY:
+        limit = floor_to(request.stop_price * (ONE + collar), increment)
+    else:
+        limit = ceil_to(request.stop_price * (ONE - collar), increment)
+    return replace(request, type=OrderType.STOP_LIMIT, limit_price=limit)
 
 
 def worded(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[str, str]]:

@@ -64,6 +64,7 @@ class QuickExchange:
     duplicates = Duplicates.REPLAYS
     visibility_lag_seconds = 0
     send_batch = 1
+    takes_stops = True
 
     def __init__(self, market: QuietMarket) -> None:
         self.market = market

@@ -22,7 +22,7 @@ from tests.builders.street import Street, paper_exchange
 from trading.errors import NotSent, OutcomeUnknown, Unanswered
 from trading.exchange.port import Accepted, Duplicates, Exchange, ExchangeOrder, Status
 from trading.money import ZERO, digest, stamp
-from trading.orders import Fill, Request, Side
+from trading.orders import Fill, OrderType, Request, Side, TimeInForce
 
 LONG_AGO = NOON - timedelta(days=1)
 
@@ -92,8 +92,18 @@ def coinbase_place(home: Path) -> Iterator[Place]:
         )  # fmt: skip
 
 
+@pytest.fixture(params=["paper", "coinbase"])
+def real(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """One that takes more than orders at the market."""
+    yield from opened_place(request)
+
+
 @pytest.fixture(params=["paper", "bench", "coinbase"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    yield from opened_place(request)
+
+
+def opened_place(request: pytest.FixtureRequest) -> Iterator[Place]:
     if request.param == "paper":
         with paper_place(request.getfixturevalue("database_url")) as opened:
             opened.goes_to(NOON)
@@ -182,6 +192,34 @@ def test_bytes_that_were_not_approved_do_not_leave(place: Place) -> None:
     with pytest.raises(NotSent, match="nothing was sent"):
         place.exchange.submit(other, digest(approved))
     assert (place.totals(), place.exchange.orders(LONG_AGO)) == before
+
+
+@pytest.mark.parametrize(("price", "quantity", "fills"), [("110", "0.5", True), ("90", "0.5", False), ("110", "99999", False)])
+def test_fill_or_kill_fills_whole_at_once_or_not_at_all(real: Place, price: str, quantity: str, fills: bool) -> None:
+    request = buy(
+        real.product, quantity, type=OrderType.LIMIT, limit_price=Decimal(price), time_in_force=TimeInForce.FOK
+    )  # fmt: skip
+    before, order = real.totals(), None
+    answer = submit(real.exchange, real.exchange.body(id_ := uuid4(), request))
+    if isinstance(answer, Accepted):
+        order = real.order(id_)
+        assert order is not None
+        assert (order.status, order.filled) == ((Status.FILLED, request.quantity) if fills else (Status.CANCELLED, ZERO))
+    assert isinstance(answer, Accepted) or not fills
+    assert (real.totals() == before) is not fills
+    assert all(balance.hold == ZERO for balance in real.exchange.balances().values())
+
+
+def test_a_bracket_rests_with_the_holding_on_hold_until_it_is_cancelled(real: Place) -> None:
+    real.send(buy(real.product, "1"))
+    base, before = real.product.split("-")[0], real.exchange.balances()
+    terms = {"type": OrderType.BRACKET, "limit_price": Decimal(110), "stop_price": Decimal(90)}
+    order = real.order(real.send(sell(real.product, "0.5", time_in_force=TimeInForce.GTC, **terms)))
+    assert order is not None
+    assert (order.status, order.quantity, order.limit_price) == (Status.OPEN, Decimal("0.5"), Decimal(110))
+    assert real.exchange.balances()[base].hold == Decimal("0.5")
+    assert real.exchange.cancel([order.exchange_order_id]) == {}
+    assert real.exchange.balances() == before
 
 
 # ---- reads

@@ -69,6 +69,8 @@ def test_the_venue_receives_the_bytes_that_were_hashed(server: Running, coinbase
         resting(post_only=True),
         resting(time_in_force=TimeInForce.GTD, expires_at=datetime(2099, 1, 1, tzinfo=UTC)),
         sell(type=OrderType.STOP_LIMIT, stop_price=FAR, limit_price=Decimal(49900), time_in_force=TimeInForce.GTC),
+        buy(type=OrderType.LIMIT, limit_price=Decimal(60010), time_in_force=TimeInForce.FOK),
+        sell(type=OrderType.BRACKET, stop_price=FAR, limit_price=Decimal(70000), time_in_force=TimeInForce.GTC),
         buy(type=OrderType.STOP_LIMIT, stop_price=Decimal(70000), limit_price=Decimal(70100), time_in_force=TimeInForce.GTC),
     ],
     ids=lambda request: f"{request.side} {request.type} {request.time_in_force}",
@@ -79,7 +81,8 @@ def test_every_kind_of_order_is_taken_and_told_back_as_it_was_asked(coinbase: Co
     assert coinbase.order(order_id) == order
     assert (order.exchange_order_id, order.side, order.quantity) == (order_id, request_.side, request_.quantity)
     assert order.limit_price == request_.limit_price
-    assert order.status is (Status.FILLED if request_.time_in_force is TimeInForce.IOC else Status.OPEN)
+    at_once = request_.time_in_force in (TimeInForce.IOC, TimeInForce.FOK)
+    assert order.status is (Status.FILLED if at_once else Status.OPEN)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +156,36 @@ def test_an_id_used_before_is_answered_with_the_first_order_and_its_terms_are_to
     assert send(coinbase, sell(quantity="0.5"), id_) == first, "the venue says success to other terms"
     [order] = listed(coinbase, id_)
     assert (order.quantity, order.limit_price) == (Decimal("0.001"), FAR)
+
+
+def test_an_open_order_is_edited_and_one_that_is_not_says_why(server: Running, coinbase: CoinbaseExchange) -> None:
+    order_id = send(coinbase, resting(), id_ := uuid4())
+    for errors, price in (("list", 50001), ("object", 50002)):
+        server.control("settings", {"edit_errors": errors})
+        assert coinbase.edit(order_id, quantity=Decimal("0.002"), limit_price=Decimal(price)) == ""
+        [order] = listed(coinbase, id_)
+        assert (order.quantity, order.limit_price) == (Decimal("0.002"), Decimal(price))
+        refused = coinbase.edit("none", quantity=Decimal("0.002"), limit_price=Decimal(price))
+        assert refused == "ORDER_NOT_FOUND"
+
+
+def test_whether_the_venue_takes_brackets_is_asked_and_places_nothing(server: Running, coinbase: CoinbaseExchange) -> None:
+    wanted = sell(type=OrderType.BRACKET, stop_price=FAR, limit_price=Decimal(70000), time_in_force=TimeInForce.GTC)
+    before = coinbase.orders(an_hour_ago())
+    assert coinbase.takes(wanted)
+    assert coinbase.takes(replace(wanted, quantity=Decimal(3000))), "that there is not so much is another matter"
+    assert coinbase.preview(replace(wanted, quantity=Decimal(3000))).refused
+    server.control("settings", {"brackets": False})
+    assert not coinbase.takes(wanted)
+    outcome = submit(coinbase, coinbase.body(uuid4(), wanted))
+    assert isinstance(outcome, Rejected)
+    assert outcome.code == "BRACKET_ORDER_NOT_SUPPORTED"
+    server.control("settings", {"brackets": True})
+    assert coinbase.orders(an_hour_ago()) == before
+
+
+def test_a_view_key_previews(server: Running) -> None:
+    assert server.exchange("view").preview(buy()).total > 0
 
 
 def test_orders_are_cancelled_in_batches(coinbase: CoinbaseExchange) -> None:

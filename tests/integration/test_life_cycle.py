@@ -272,6 +272,16 @@ def test_a_no_to_the_second_sending_says_nothing_of_the_first(desk: Desk) -> Non
     assert desk.books.orders([order.id])[order.id].state is State.FILLED
 
 
+def test_a_stop_gets_the_plans_collar_where_the_venue_wants_a_limit(desk: Desk) -> None:
+    venue(desk).takes_stops = False
+    stop = buy(type=OrderType.STOP, stop_price=Decimal(52000), time_in_force=TimeInForce.GTC)
+    sent = order_of(hand.place(desk, stop))
+    assert (sent.state, sent.intent.request.type) == (State.OPEN, OrderType.STOP_LIMIT)
+    assert sent.intent.request.limit_price == Decimal(53040)
+    venue(desk).takes_stops = True
+    assert order_of(hand.place(desk, stop)).intent.request.type is OrderType.STOP
+
+
 # --------------------------------------------------------------------------------------------- late fills, adjustments
 
 

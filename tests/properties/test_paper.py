@@ -34,7 +34,7 @@ ROUNDING = dec("1e-16")
 """What the roundings of one order may add up to."""
 FUNDS = {"USD": Decimal(5000), "BTC": Decimal(20)}
 LONG_AGO = NOON - timedelta(days=1)
-WAITS = (OrderType.LIMIT, OrderType.STOP_LIMIT)
+WAITS = (OrderType.LIMIT, OrderType.STOP_LIMIT, OrderType.BRACKET)
 STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 _accounts = itertools.count()
 
@@ -156,10 +156,12 @@ def cents(least: int, most: int) -> st.SearchStrategy[Decimal]:
 def requests(draw: st.DrawFn, *, nano: bool, kinds: tuple[OrderType, ...] = tuple(OrderType)) -> Request:
     """Requests that are good at a price of 100; `nano`: quantities and limits have nine decimals."""
     kind, side = draw(st.sampled_from(kinds)), draw(st.sampled_from(list(Side)))
-    tif = draw(st.sampled_from([TimeInForce.GTC, TimeInForce.GTC, TimeInForce.GTD, TimeInForce.IOC]))
+    side = Side.SELL if kind is OrderType.BRACKET else side
+    tif = draw(st.sampled_from([TimeInForce.GTC, TimeInForce.GTC, TimeInForce.GTD, TimeInForce.IOC, TimeInForce.FOK]))
     dust = dec("1e-9") * draw(st.integers(0, 10**7 - 1)) if nano else ZERO
-    stop = 100 + side.sign * draw(cents(110, 900)) if kind in STOPS else None
+    stop = 100 + side.sign * draw(cents(110, 900)) if kind in (*STOPS, OrderType.BRACKET) else None
     limit = 100 + draw(cents(-800, 800)) if stop is None else stop + side.sign * draw(cents(1, 300))
+    limit = 100 + draw(cents(110, 800)) if kind is OrderType.BRACKET else limit
     return Request(
         product="BTC-USD",
         side=side,
@@ -216,6 +218,7 @@ def check(world: World, exchange: PaperExchange) -> None:
         own = [fill for fill in fills if fill.exchange_order_id == order.exchange_order_id]
         assert order.filled == sum((fill.quantity for fill in own), ZERO) <= order.quantity
         assert (order.filled == order.quantity) is (order.status is Status.FILLED)
+        assert request.time_in_force is not TimeInForce.FOK or order.filled in (ZERO, order.quantity)
         assert order.fees == sum((fill.fee for fill in own), ZERO)
         needs = hold_of(request, order.quantity - order.filled, COSTS) if order.status is Status.OPEN else ZERO
         assert abs(row["hold"] - needs) <= (ROUNDING if request.side is Side.BUY else ZERO)
@@ -229,7 +232,8 @@ def check(world: World, exchange: PaperExchange) -> None:
 def check_fill(street: Street, request: Request, row: dict[str, Any], fill: Any) -> None:
     """No fill is worse than the limit; one of a candle is pessimistic, and the candle had not begun before the order."""
     sign = request.side.sign
-    if request.limit_price is not None:
+    stopped_out = request.type is OrderType.BRACKET and fill.liquidity == "taker"
+    if request.limit_price is not None and not stopped_out:
         assert sign * fill.price <= sign * request.limit_price
     rate = COSTS.maker_fee if fill.liquidity == "maker" else COSTS.taker_fee
     assert ZERO <= fill.fee - fill.quantity * fill.price * rate < ROUNDING or abs(fill.fee - fill.notional * rate) < ROUNDING
@@ -242,7 +246,7 @@ def check_fill(street: Street, request: Request, row: dict[str, Any], fill: Any)
     assert request.expires_at is None or fill.traded_at < request.expires_at
     _, opened, high, low, _, volume = candle
     assert fill.quantity <= COSTS.participation * dec(volume)
-    if request.type is OrderType.STOP:
+    if request.type is OrderType.STOP or stopped_out:
         assert request.stop_price is not None
         assert sign * fill.price >= max(sign * request.stop_price, sign * dec(opened))
     else:

@@ -42,6 +42,11 @@ def stop(price: str = "49000", **changes: Any) -> Request:
     return sell(**terms | changes)
 
 
+def bracket(**changes: Any) -> Request:
+    """Sells at 70,000, or below 49,000."""
+    return replace(stop(type=OrderType.BRACKET, limit_price=Decimal(70000)), **changes)
+
+
 def only(**changes: Any) -> Market:
     """The market with other rules for BTC-USD."""
     return market(products={"BTC-USD": product(**changes)})
@@ -180,7 +185,14 @@ INTEGRITY: list[tuple[str, Request, dict[str, Any], Request, dict[str, Any]]] = 
         {},
     ),
     ("terms", limit(time_in_force=TimeInForce.IOC, post_only=True), {}, limit(post_only=True), {}),
+    ("terms", limit(time_in_force=TimeInForce.FOK, post_only=True), {}, limit(time_in_force=TimeInForce.FOK), {}),
+    ("terms", buy(time_in_force=TimeInForce.FOK), {}, buy(), {}),
     ("terms", stop(stop_price=None), {}, stop(), {}),
+    ("terms", stop(time_in_force=TimeInForce.IOC), {}, stop(), {}),
+    ("terms", bracket(limit_price=None), {}, bracket(), {}),
+    ("terms", bracket(side=Side.BUY), {}, bracket(), {}),
+    ("price_band", bracket(limit_price=Decimal(50000)), {}, bracket(limit_price=Decimal("50000.01")), {}),
+    ("price_band", bracket(stop_price=Decimal(50000)), {}, bracket(stop_price=Decimal("49999.99")), {}),
     ("order_type", buy(), {"market_": only(limit_only=True)}, limit(), {"market_": only(limit_only=True)}),
     ("order_type", limit(), {"market_": only(post_only=True)}, limit(post_only=True), {"market_": only(post_only=True)}),
     (

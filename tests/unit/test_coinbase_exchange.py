@@ -280,6 +280,14 @@ def test_a_mode_talks_to_its_own_hosts_only(mode: Mode, host: str) -> None:
             }},
         ),
         (
+            buy(type=OrderType.LIMIT, limit_price=Decimal(1), time_in_force=TimeInForce.FOK),
+            {"limit_limit_fok": {"base_size": "0.001", "limit_price": "1"}},
+        ),
+        (
+            sell(type=OrderType.BRACKET, limit_price=Decimal(11), stop_price=Decimal(9), time_in_force=TimeInForce.GTC),
+            {"trigger_bracket_gtc": {"base_size": "0.001", "limit_price": "11", "stop_trigger_price": "9"}},
+        ),
+        (
             sell(type=OrderType.STOP_LIMIT, limit_price=Decimal(9), stop_price=Decimal(10), time_in_force=TimeInForce.GTC),
             {"stop_limit_stop_limit_gtc": {
                 "base_size": "0.001", "limit_price": "9", "stop_price": "10", "stop_direction": "STOP_DIRECTION_STOP_DOWN",
@@ -307,6 +315,9 @@ def test_a_body_has_the_one_configuration_of_its_terms(server: Venue, request_: 
         sell(type=OrderType.STOP, stop_price=Decimal(10), time_in_force=TimeInForce.GTC),
         buy(time_in_force=TimeInForce.GTC),
         buy(post_only=True),
+        buy(time_in_force=TimeInForce.FOK),
+        buy(type=OrderType.LIMIT, limit_price=Decimal(1), time_in_force=TimeInForce.FOK, post_only=True),
+        sell(type=OrderType.BRACKET, limit_price=Decimal(11), time_in_force=TimeInForce.GTC),
         buy(type=OrderType.LIMIT, time_in_force=TimeInForce.GTC),
         buy(type=OrderType.LIMIT, limit_price=Decimal(1), time_in_force=TimeInForce.GTD),
     ],
@@ -314,6 +325,68 @@ def test_a_body_has_the_one_configuration_of_its_terms(server: Venue, request_: 
 def test_terms_that_coinbase_does_not_know_make_no_body(server: Venue, request_: Request) -> None:
     with pytest.raises(ConfigurationError, match="coinbase: BTC-USD: "):
         exchange(server).body(ID, request_)
+
+
+# ---- edits and previews
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ({"success": True, "errors": []}, ""),
+        ({"success": True, "errors": {"edit_failure_reason": "UNKNOWN_EDIT_ORDER_FAILURE_REASON"}}, ""),
+        ({"success": False, "errors": [{"edit_failure_reason": "ORDER_NOT_FOUND"}]}, "ORDER_NOT_FOUND"),
+        (
+            {"success": False, "errors": {
+                "edit_failure_reason": "UNKNOWN_EDIT_ORDER_FAILURE_REASON", "preview_failure_reason": "PREVIEW_INVALID_SIDE",
+            }}, "PREVIEW_INVALID_SIDE",
+        ),
+        ({"success": False}, "no reason"),
+    ],
+)  # fmt: skip
+def test_an_edit_sends_both_price_and_size_and_tells_the_reason(server: Venue, reply: Any, reason: str) -> None:
+    server.faults = [ok(reply)]
+    assert exchange(server).edit("v-1", quantity=Decimal("0.50"), limit_price=Decimal("5E+1")) == reason
+    assert server.bodies == [b'{"order_id":"v-1","price":"50","size":"0.5"}']
+
+
+@pytest.mark.parametrize("reply", [(200, {}, HTML), error(500, "INTERNAL"), ok({"success": "yes"}), resets, says_nothing])
+def test_an_edit_without_a_clear_answer_is_of_unknown_outcome(server: Venue, reply: Any) -> None:
+    server.faults = [reply]
+    with pytest.raises(OutcomeUnknown, match="edit"):
+        exchange(server).edit("v-1", quantity=Decimal(1), limit_price=Decimal(1))
+    assert len(server.asked) == 1
+
+
+def test_a_preview_tells_the_reasons_against_an_order_and_places_none(server: Venue) -> None:
+    server.faults = [ok({"errs": ["PREVIEW_INSUFFICIENT_FUND"], "warning": ["BIG_ORDER"], "order_total": "1.5"})]
+    told = exchange(server).preview(buy())
+    assert (told.refused, told.warnings) == (("PREVIEW_INSUFFICIENT_FUND",), ("BIG_ORDER",))
+    assert (told.total, told.commission) == (Decimal("1.5"), Decimal(0))
+    assert server.bodies == [
+        b'{"order_configuration":{"market_market_ioc":{"base_size":"0.001"}},"product_id":"BTC-USD","side":"BUY"}'
+    ]
+
+
+@pytest.mark.parametrize(
+    "reply", [ok({}), ok({"errs": "none"}), ok({"errs": [], "order_total": "much"}), error(400, "X"), resets]
+)
+def test_a_preview_that_cannot_be_read_is_no_answer(server: Venue, reply: Any) -> None:
+    server.faults = [reply]
+    with pytest.raises(Unanswered):
+        exchange(server).preview(buy())
+
+
+@pytest.mark.parametrize(
+    ("reasons", "takes"),
+    [
+        ([], True), (["PREVIEW_INSUFFICIENT_FUND"], True), (["BRACKET_ORDER_NOT_SUPPORTED"], False),
+        (["PREVIEW_INVALID_ORDER_CONFIG"], False), (["PREVIEW_INSUFFICIENT_FUND", "UNSUPPORTED_ORDER_CONFIGURATION"], False),
+    ],
+)  # fmt: skip
+def test_whether_a_kind_of_order_is_taken_is_told_by_a_preview(server: Venue, reasons: list[str], takes: bool) -> None:
+    server.faults = [ok({"errs": reasons})]
+    assert exchange(server).takes(buy()) is takes
 
 
 # ---- reads

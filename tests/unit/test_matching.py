@@ -42,6 +42,12 @@ def stop_limit(stop_price: str, limit_price: str, **changes: Any) -> dict[str, A
     return stop(stop_price, type=OrderType.STOP_LIMIT, limit_price=dec(limit_price)) | changes
 
 
+def bracket(stop_price: str, limit_price: str, **changes: Any) -> dict[str, Any]:
+    """Takes the profit at the limit, ends the loss at the stop."""
+    return stop_limit(stop_price, limit_price, type=OrderType.BRACKET) | changes
+
+
+FOK = TimeInForce.FOK
 GTD = TimeInForce.GTD
 IOC = TimeInForce.IOC
 
@@ -98,6 +104,16 @@ IOC = TimeInForce.IOC
         (sell(quantity="1", **stop_limit("90", "90.01")), {}, "PREVIEW_STOP_PRICE_BELOW_LIMIT_PRICE"),
         (buy(quantity="1", **stop_limit("110", "110")), {}, None),
         (sell(quantity="1", **stop_limit("90", "89")), {}, None),
+        (sell(quantity="1", **bracket("90", "110")), {}, None),
+        (sell(quantity="1", **bracket("90", "110")), {"limit_only": True}, "UNTRADABLE_PRODUCT"),  # its stop sells at the market
+        (sell(quantity="1", **bracket("99", "110")), {}, "INVALID_BRACKET_PRICES"),
+        (sell(quantity="1", **bracket("90", "101")), {}, "INVALID_BRACKET_PRICES"),
+        (buy(quantity="1", **bracket("90", "110")), {}, "INVALID_BRACKET_PRICES"),
+        (sell(quantity="1", **bracket("90", "110") | {"limit_price": None}), {}, "INVALID_REQUEST"),
+        (buy(quantity="1", **limit("101", time_in_force=FOK)), {}, None),
+        (buy(quantity="1", **limit("101", time_in_force=FOK, post_only=True)), {}, "POST_ONLY_NOT_ALLOWED_WITH_FOK"),
+        (buy(quantity="1", time_in_force=FOK), {}, "FOK_ONLY_ALLOWED_ON_LIMIT_ORDERS"),
+        (sell(quantity="1", **stop("90", time_in_force=FOK)), {}, "FOK_ONLY_ALLOWED_ON_LIMIT_ORDERS"),
     ],
 )
 def test_an_order_is_refused_in_the_venue_s_word_or_taken(request_: Request, changes: dict[str, Any], code: str | None) -> None:
@@ -150,12 +166,21 @@ def parts(matched: Matched) -> str:
         (buy(quantity="1", **limit("100", time_in_force=IOC)), "", "cancelled"),
         (buy(quantity="1", **stop("110")), "", "open"),
         (sell(quantity="1", **stop_limit("90", "89")), "", "open"),
+        (sell(quantity="1", **bracket("90", "110")), "", "open"),
+        (buy(quantity="1", **limit("105", time_in_force=FOK)), "1 @ 101.11", "filled"),
+        (buy(quantity="1", **limit("100", time_in_force=FOK)), "", "cancelled"),
     ],
 )
 def test_an_order_takes_the_touch_with_slippage_bounded_by_its_limit(request_: Request, fills: str, status: str) -> None:
     matched = match_now(request_, RULES, QUOTE, COSTS, PLENTY)
     assert parts(matched) == fills
     assert matched.status == status
+
+
+def test_fill_or_kill_fills_nothing_where_the_volume_is_not_enough() -> None:
+    wanted = limit("105", time_in_force=FOK)
+    assert match_now(buy(quantity="1", **wanted), RULES, QUOTE, COSTS, Decimal(9)) == Matched((), "cancelled")
+    assert match_now(buy(quantity="1", **wanted), RULES, QUOTE, COSTS, Decimal(10)).status == "filled"
 
 
 def test_a_taker_pays_the_taker_fee_on_the_notional() -> None:
@@ -288,6 +313,25 @@ def test_a_stop_fills_at_the_worse_of_stop_and_open_as_far_as_volume_and_hold_re
     assert matched.status == status
     assert matched.triggered is (status != "open")
     assert {part.liquidity for part in matched.executions} <= {"taker"}
+
+
+@pytest.mark.parametrize(
+    ("candle", "fills", "status"),
+    [
+        (bar("100", "109", "91"), "", "open"),
+        (bar("100", "110", "91"), "", "open"),  # others queue before us
+        (bar("100", "110.01", "91"), "1 @ 110 maker", "filled"),
+        (bar("100", "110.01", "91", "4"), "0.4 @ 110 maker", "open"),
+        (bar("100", "109", "90"), "1 @ 89.91 taker", "filled"),
+        (bar("80", "95", "75"), "1 @ 79.92 taker", "filled"),
+        (bar("100", "120", "90"), "1 @ 89.91 taker", "filled"),  # both are reached: the worse for us
+        (bar("100", "120", "90", "4"), "0.4 @ 89.91 taker", "cancelled"),
+    ],
+)
+def test_a_bracket_is_a_limit_until_its_stop_is_reached(candle: Bar, fills: str, status: str) -> None:
+    matched = held_against(sell(quantity="1", **bracket("90", "110")), candle)
+    assert ", ".join(f"{text(part.quantity)} @ {text(part.price)} {part.liquidity}" for part in matched.executions) == fills
+    assert matched.status == status
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from config.plans import ENVIRONMENT_NAMES, PLANS, PROFILES, load_plan, load_plans, plan_names, sourced_limits
+from tests.builders import plans as made
 from trading.errors import ConfigurationError
-from trading.plan import Controls, Plan
+from trading.money import dec
+from trading.orders import OrderType, Request, Side
+from trading.plan import Controls, Plan, collared
 from trading.strategies import create
 
 GOOD = """
@@ -200,6 +203,17 @@ def test_a_folder_reports_the_problems_of_all_its_plans(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as error:
         load_plans({}, tmp_path)
     assert [Path(problem.partition(":")[0]).stem for problem in error.value.problems] == ["euro", "three"]
+
+
+@pytest.mark.parametrize(
+    ("side", "stop", "limit"),
+    [(Side.SELL, "100", "98"), (Side.BUY, "100", "102"), (Side.SELL, "33.33", "32.67"), (Side.BUY, "33.33", "33.99")],
+)
+def test_a_stop_gets_a_limit_at_the_collar_rounded_towards_the_stop(side: Side, stop: str, limit: str) -> None:
+    wanted = Request(product="BTC-USD", side=side, quantity=dec("1"), type=OrderType.STOP, stop_price=dec(stop))
+    sent = collared(wanted, made.plan(), dec("0.01"))
+    assert (sent.type, sent.stop_price, sent.limit_price) == (OrderType.STOP_LIMIT, dec(stop), dec(limit))
+    assert collared(sent, made.plan(), dec("0.01")) == sent
 
 
 def test_every_plan_that_ships_says_what_it_does() -> None:

@@ -37,6 +37,7 @@ class PaperExchange:
     duplicates = Duplicates.REPLAYS
     visibility_lag_seconds = 0
     send_batch = 50
+    takes_stops = True
 
     def __init__(
         self,

@@ -188,6 +188,8 @@ class Exchange(Protocol):
     """How long an accepted order may stay hidden from lists: "not found" proves nothing before it. 0: lists never lag."""
     send_batch: int
     """Orders marked as sending by one commit: more than one only where a send takes far less than the send deadline."""
+    takes_stops: bool
+    """Takes a stop without a limit; where not, a stop gets the limit of `trading.plan.collared`."""
 
     def body(self, client_order_id: UUID, request: Request) -> str:
         """The exact text that would be sent for a request: pure, stored and hashed before it is sent."""

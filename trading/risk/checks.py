@@ -209,7 +209,10 @@ def quantity(proposed: Proposed) -> Finding:
 
 
 def terms(proposed: Proposed) -> Finding:
-    """Market orders state no price, limits a limit, stops a stop; GTD states its end; only resting limits post only."""
+    """Market orders state no price, limits a limit, stops a stop, a bracket of a holding both; GTD states its end.
+
+    Only resting limits post only, only limits fill or kill.
+    """
     request = proposed.request
     if request.type is not _MARKET:
         return _stated_terms_fit(request), request.type, None
@@ -218,15 +221,17 @@ def terms(proposed: Proposed) -> Finding:
 
 
 def _stated_terms_fit(request: Request) -> bool:
-    wants_limit = request.type in (OrderType.LIMIT, OrderType.STOP_LIMIT)
-    wants_stop = request.type in (OrderType.STOP, OrderType.STOP_LIMIT)
-    rests = request.type is OrderType.LIMIT and request.time_in_force is not _IOC
+    wants_limit = request.type in (OrderType.LIMIT, OrderType.STOP_LIMIT, OrderType.BRACKET)
+    wants_stop = request.type in (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.BRACKET)
+    rests = request.time_in_force in (TimeInForce.GTC, TimeInForce.GTD)
     return (
         (request.limit_price is not None) == wants_limit
         and (request.stop_price is not None) == wants_stop
         and all(price.is_finite() and price > ZERO for price in stated_prices(request))
         and (request.expires_at is not None) == (request.time_in_force is TimeInForce.GTD)
-        and (rests or not request.post_only)
+        and (not request.post_only or (rests and request.type is OrderType.LIMIT))
+        and (rests or request.type is OrderType.LIMIT)
+        and (request.type is not OrderType.BRACKET or request.side is not _BUY)
     )
 
 
@@ -308,6 +313,8 @@ def _stop_band(request: Request, stop: Decimal, lane: Lane, band: Decimal) -> Fi
     waits = stop > touch if request.side is _BUY else stop < touch
     if not waits or request.limit_price is None:
         return waits, stop, touch
+    if request.type is OrderType.BRACKET:  # its limit waits on the other side: the further off, the better for us
+        return request.limit_price > lane.quote.ask, request.limit_price, lane.quote.ask
     return abs(request.limit_price - stop) <= band * stop, request.limit_price, stop
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from trading.errors import ConfigurationError, MarketUnavailable, NotSent, OutcomeUnknown, Unanswered
-from trading.exchange.coinbase import wire
-from trading.exchange.coinbase.bodies import cancel_body, create_body
+from trading.errors import ConfigurationError, MarketUnavailable, NotSent, Unanswered
+from trading.exchange.coinbase import amending, wire
+from trading.exchange.coinbase.amending import CANCELS, Preview
+from trading.exchange.coinbase.bodies import create_body
 from trading.exchange.coinbase.connection import HOST, Connection, Pace, SigningKey, check_host
 from trading.exchange.coinbase.market import LISTING, product_rules
 from trading.exchange.coinbase.replies import Answer, classify, read_object
+from trading.exchange.coinbase.words import UNSUPPORTED
 from trading.exchange.port import (
     Accepted,
     Balance,
@@ -27,17 +30,15 @@ from trading.exchange.port import (
     conclude,
 )
 from trading.market import Product, Quote
-from trading.money import ZERO, digest
+from trading.money import ZERO
 from trading.movements import Movement
 from trading.orders import Fill, Mode, Request
 
-CANCELS = 100  # order ids that one batch_cancel takes
 _ACCOUNTS, _ORDERS, _FILLS = 250, 1000, 250  # rows asked for per page; the venue may give fewer
 # More pages than an account of ours can have: a venue that never ends a list has not answered.
 _PAGES_MOST = 1000
 # Fills are listed by the time of their entry, which is near the trade's and may lie a little before or long after it.
 _ENTRY_BEFORE_TRADE = timedelta(minutes=2)
-_OK = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class CoinbaseExchange:
     duplicates = Duplicates.REPLAYS
     visibility_lag_seconds = 120
     send_batch = 1
+    takes_stops = False
 
     def __init__(
         self,
@@ -127,25 +129,26 @@ class CoinbaseExchange:
 
         Cancelling is asynchronous: an order that is not refused may still fill until a read shows it cancelled.
         """
-        refused: dict[str, str] = {}
-        for first in range(0, len(exchange_order_ids), CANCELS):
-            refused |= self._cancel(list(exchange_order_ids[first : first + CANCELS]))
-        return refused
+        return amending.cancel(self._sends, exchange_order_ids)
 
-    def _cancel(self, ids: list[str]) -> dict[str, str]:
-        body = cancel_body(ids)
-        self._sends.may_trade_next(cancels=True)
-        try:
-            status, content = self._sends.send("/orders/batch_cancel", body, digest(body))
-            told = read_object(content)
-            results = {str(row.get("order_id")): row for row in wire.rows(told or {}, "results")} if status == _OK else {}
-        except (OSError, HTTPException, Unanswered) as error:
-            raise OutcomeUnknown(f"coinbase: cancel of {len(ids)} orders: {type(error).__name__}: {error}") from error
-        if missing := [id_ for id_ in ids if id_ not in results]:
-            raise OutcomeUnknown(f"coinbase: cancel: status {status}, no result for {', '.join(missing)}: {content[:200]!r}")
-        return {
-            id_: str(results[id_].get("failure_reason") or "no reason") for id_ in ids if results[id_].get("success") is not True
-        }
+    def edit(self, exchange_order_id: str, *, quantity: Decimal, limit_price: Decimal, stop_price: Decimal | None = None) -> str:
+        """Asks for new terms of an open GTC limit; the venue's reason when it refuses, else empty. Raises OutcomeUnknown.
+
+        Nothing of the pipeline calls it: a stored intent never changes, so an edited order would not have its terms any
+        more, which is a break. A cancel and a new order is what the ledger can tell.
+        """
+        return amending.edit(self._sends, exchange_order_id, quantity=quantity, limit_price=limit_price, stop_price=stop_price)
+
+    def preview(self, request: Request) -> Preview:
+        """What the venue would do with the request now; nothing is placed. Raises Unanswered."""
+        return amending.preview(self._connection, request)
+
+    def takes(self, request: Request) -> bool:
+        """Would the venue take this kind of order on this product? Asked by a preview: pages and replies disagree on brackets.
+
+        Money or prices that do not do are no matter here. Raises Unanswered.
+        """
+        return not UNSUPPORTED & {word.removeprefix("PREVIEW_") for word in self.preview(request).refused}
 
     # ---- reads
 

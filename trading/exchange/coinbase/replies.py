@@ -85,10 +85,11 @@ def _accepted(body: Mapping[str, Any], client_order_id: str, shown: str) -> Answ
 def _reason(body: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     """The first field that says something: each of them has been seen to be the only one that does."""
     words = [*(told.get(name) for name in _REASONS), body.get("failure_reason")]
-    return next((word for word in words if isinstance(word, str) and word and not _says_nothing(word)), "")
+    return next((word for word in words if isinstance(word, str) and word and not says_nothing(word)), "")
 
 
-def _says_nothing(word: str) -> bool:
+def says_nothing(word: str) -> bool:
+    """The venue's words for no reason at all."""
     return word.startswith("UNKNOWN_") or word == "UNKNOWN" or word.endswith("UNSPECIFIED")
 
 

@@ -59,8 +59,8 @@ def flag(body: Row, name: str) -> bool:
 
 def exchange_order(row: Row) -> ExchangeOrder:
     """An order of the venue's list; its quantity in base units, also of one that was sized in quote."""
-    filled, terms = _number(row, "filled_size", ZERO), _terms(row)
-    limit_price = _number(terms, "limit_price", None)
+    filled, terms = number(row, "filled_size", ZERO), _terms(row)
+    limit_price = number(terms, "limit_price", None)
     raw = str(row.get("status") or "")
     return ExchangeOrder(
         exchange_order_id=_text(row, "order_id"),
@@ -72,7 +72,7 @@ def exchange_order(row: Row) -> ExchangeOrder:
         status=STATUSES.get(raw, Status.UNKNOWN),
         raw_status=raw,
         filled=filled,
-        fees=_number(row, "total_fees", ZERO),
+        fees=number(row, "total_fees", ZERO),
         created_at=_required_time(row, "created_time"),
     )
 
@@ -85,7 +85,7 @@ def _terms(row: Row) -> Row:
 
 
 def _quantity(terms: Row, limit_price: Decimal | None, filled: Decimal) -> Decimal:
-    base, quote = _number(terms, "base_size", None), _number(terms, "quote_size", None)
+    base, quote = number(terms, "base_size", None), number(terms, "quote_size", None)
     if base is not None:
         return base
     # Not an order of ours, which are all by base size: what it may buy is known by a limit, else by what it bought.
@@ -97,7 +97,7 @@ def fill(row: Row, client_order_id: str) -> Fill:
     kind = KINDS.get(str(row.get("trade_type") or "FILL"))
     if kind is None:
         raise Unanswered(f"coinbase: trade_type: found {_shown(row)}, expected one of {', '.join(KINDS)}")
-    product, price, size = _text(row, "product_id"), _number(row, "price", None), _number(row, "size", None)
+    product, price, size = _text(row, "product_id"), number(row, "price", None), number(row, "size", None)
     if price is None or size is None:
         raise Unanswered(f"coinbase: found a fill without price or size: {_shown(row)}")
     return Fill(
@@ -110,7 +110,7 @@ def fill(row: Row, client_order_id: str) -> Fill:
         # By `size_in_quote` the size is money: read as base, 2.64 USD of ETH would be booked as 2.64 ETH.
         quantity=base_quantity(size, price) if row.get("size_in_quote") is True else size,
         price=price,
-        fee=_number(row, "commission", ZERO),
+        fee=number(row, "commission", ZERO),
         fee_asset=product.rpartition("-")[2],
         liquidity=str(row.get("liquidity_indicator") or "").lower(),
         traded_at=_required_time(row, "trade_time"),
@@ -129,7 +129,7 @@ def as_uuid(text: str) -> UUID | None:
 
 def balance(row: Row) -> tuple[str, Balance]:
     """An account's currency and what is in it."""
-    parts = [_number(nested(row, name), "value", None) for name in ("available_balance", "hold")]
+    parts = [number(nested(row, name), "value", None) for name in ("available_balance", "hold")]
     available, hold = parts
     if available is None or hold is None:
         raise Unanswered(f"coinbase: found an account without a figure: {_shown(row)}")
@@ -138,7 +138,7 @@ def balance(row: Row) -> tuple[str, Balance]:
 
 def fee_tier(body: Row) -> FeeTier:
     tier = nested(body, "fee_tier")
-    maker, taker = (_number(tier, f"{side}_fee_rate", None) for side in ("maker", "taker"))
+    maker, taker = (number(tier, f"{side}_fee_rate", None) for side in ("maker", "taker"))
     if maker is None or taker is None:
         raise Unanswered(f"coinbase: found {_shown(tier)}, expected maker_fee_rate and taker_fee_rate")
     return FeeTier(maker, taker)
@@ -147,7 +147,7 @@ def fee_tier(body: Row) -> FeeTier:
 def quote(row: Row, at: datetime) -> Quote | None:
     """Best bid and ask; None where a side is empty or they cross. `at` counts where the venue tells no time."""
     bids, asks = (
-        tuple((_number(level, "price", ZERO), _number(level, "size", ZERO)) for level in rows(row, side))
+        tuple((number(level, "price", ZERO), number(level, "size", ZERO)) for level in rows(row, side))
         for side in ("bids", "asks")
     )
     if not bids or not asks or not ZERO < bids[0][0] < asks[0][0]:
@@ -188,18 +188,18 @@ def _text(row: Row, name: str) -> str:
     return found
 
 
-def _number(row: Row, name: str, absent: _Absent) -> Decimal | _Absent:
-    """The exact number; `absent` for the venue's "". JSON's numbers arrive as Decimals too, none as a float."""
+def number(row: Row, name: str, absent: _Absent) -> Decimal | _Absent:
+    """The exact number under `name`; `absent` for the venue's "". JSON's numbers arrive as Decimals too, none as a float."""
     value = row.get(name)
     if value in ("", None):
         return absent
     try:
-        number = Decimal(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else None
+        found = Decimal(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else None
     except InvalidOperation:
-        number = None
-    if number is None or not number.is_finite():
+        found = None
+    if found is None or not found.is_finite():
         raise Unanswered(f"coinbase: {name}: found {value!r}, expected a number")
-    return number
+    return found
 
 
 def _shown(row: Row) -> str:

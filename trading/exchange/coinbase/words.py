@@ -65,3 +65,9 @@ REFUSALS = frozenset(
     [*f"{_ORDER_AND_PREVIEW} {_ORDER}".split(), *(f"PREVIEW_{word}" for word in f"{_ORDER_AND_PREVIEW} {_PREVIEW}".split())]
 )
 """Reasons after which no order exists. A word that is not here leaves the order in doubt: evidence decides."""
+
+UNSUPPORTED = frozenset(
+    {"BRACKET_ORDER_NOT_SUPPORTED", "FOK_DISABLED", "FOK_ONLY_ALLOWED_ON_LIMIT_ORDERS"}
+    | {"INVALID_ORDER_CONFIG", "UNSUPPORTED_ORDER_CONFIGURATION"}
+)
+"""Reasons that speak of the kind of order, whatever its size and price."""

@@ -5,6 +5,10 @@ drop table keel.venue_order, keel.venue_balance, keel.movement, keel.announcemen
 delete from keel.transition where event in ('not_listed', 'adjust') or (from_state in ('abandoned', 'rejected') and event = 'ack');
 alter table keel.audit drop column role;
 alter table keel.recon_break drop column owner;
+alter domain keel.order_type drop constraint order_type_check;
+alter domain keel.order_type add check (value in ('market', 'limit', 'stop', 'stop_limit'));
+alter domain keel.time_in_force drop constraint time_in_force_check;
+alter domain keel.time_in_force add check (value in ('ioc', 'gtc', 'gtd'));
 alter domain keel.account_kind drop constraint account_kind_check;
 alter domain keel.account_kind add check (value in ('venue', 'trading', 'fees', 'income', 'equity', 'suspense'));
 alter table keel.lot_match alter column quantity type keel.quantity, alter column cost type keel.holding;

@@ -31,6 +31,10 @@ alter table keel.lot_match alter column quantity type keel.change, alter column 
 
 alter domain keel.account_kind drop constraint account_kind_check;
 alter domain keel.account_kind add check (value in ('venue', 'trading', 'fees', 'income', 'equity', 'suspense', 'quarantine'));
+alter domain keel.order_type drop constraint order_type_check;
+alter domain keel.order_type add check (value in ('market', 'limit', 'stop', 'stop_limit', 'bracket'));
+alter domain keel.time_in_force drop constraint time_in_force_check;
+alter domain keel.time_in_force add check (value in ('ioc', 'gtc', 'gtd', 'fok'));
 
 alter table keel.recon_break add column owner text not null default 'operator';
 

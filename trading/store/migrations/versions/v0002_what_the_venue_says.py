@@ -21,6 +21,7 @@ union all select 'movements' where exists (select from keel.movement)
 union all select 'anchors' where exists (select from keel.anchor)
 union all select 'armings' where exists (select from keel.arming)
 union all select 'ramp steps' where exists (select from keel.ramp_step)
+union all select 'orders of newer kinds' where exists (select from keel.intent where type = 'bracket' or time_in_force = 'fok')
 union all select 'announcements' where exists (select from keel.announcement)
 union all select 'fills without an order of ours, or adjusted' where exists (
   select from keel.fill where client_order_id is null or kind <> 'trade')

@@ -173,8 +173,8 @@ def validate_orders(desk: Desk, cycle: Cycle) -> None:
     """Turns signals into requests and judges each; every evaluation is stored, approved or refused."""
     if not cycle.trades or cycle.market is None or cycle.slot_at is None:
         return
-    plan, market = desk.plan, cycle.market
-    cycle.portfolio = portfolio = desk.books.portfolio(desk.book, plan.name, plan.cash_asset, day_start(cycle.market_at))
+    plan, market, at = desk.plan, cycle.market, cycle.market_at
+    cycle.portfolio = portfolio = desk.books.portfolio(desk.book, plan.name, plan.cash_asset, day_start(at), at)
     verdict = _standing(desk)
     factor = breakers.size_factor(verdict, plan.breaker)
     cycle.proposal = allocate(plan, cycle.signals, market, portfolio, size_factor=factor, strategy=desk.strategy)

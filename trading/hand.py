@@ -99,7 +99,7 @@ def _known(desk: Desk, slot: str) -> HandOrder | None:
 def _judge(desk: Desk, slot: str, request: Request, market: Market, epoch: int) -> Approved | HandOrder:
     """The checks and the breaker, as for a cycle; stores the evaluation and takes the portfolio over in one commit."""
     now = desk.market_now()
-    portfolio = desk.books.portfolio(desk.book, desk.plan.name, desk.plan.cash_asset, day_start(now))
+    portfolio = desk.books.portfolio(desk.book, desk.plan.name, desk.plan.cash_asset, day_start(now), now)
     (judged,) = validate(desk.plan, [request], market, portfolio, now)
     change = Change()
     change.add("evaluations", **evaluation_row(desk, slot, judged))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from trading.market import Quote
 from trading.money import ZERO
@@ -30,6 +32,32 @@ class Position:
     @property
     def average_price(self) -> Decimal:
         return self.cost / self.quantity if self.quantity else ZERO
+
+
+class Bought(NamedTuple):
+    """An entry that was sent lately, at its limit price or, without one, at the mid that it was decided on."""
+
+    quantity: Decimal
+    price: Decimal
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """What was sent of one product lately, by market time and counted at the send, and what may still trade."""
+
+    hour_orders: int = 0
+    day_orders: int = 0
+    live_orders: int = 0
+    entries: int = 0
+    """Buys since the last sale, or since a person resumed the product."""
+    resting_sale: Decimal | None = None
+    """Lowest limit price of a live sale of our own, of whatever plan of the portfolio."""
+    bought: tuple[Bought, ...] = ()
+    """The buys of the last hour that were not refused, oldest first."""
+
+
+NOTHING_RECENT = Recent()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +90,12 @@ class Portfolio:
     """Equity at the first mark of the (UTC) day; None before it is known."""
     day_volume: Decimal = ZERO
     """Notional sent today, counted at the send."""
+    hour_volume: Decimal = ZERO
+    """Notional sent within the last hour of market time."""
+    minute_orders: int = 0
+    """Orders of the whole portfolio, all plans, sent within the last minute of market time."""
+    recent: Mapping[str, Recent] = field(default_factory=dict)
+    """Product -> what was sent of it lately; nothing for a product that is missing."""
     realised: Decimal = ZERO
     fees: Decimal = ZERO
 

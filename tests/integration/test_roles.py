@@ -54,6 +54,7 @@ CALLS = {
     "keel.mark_sending": (Role.EXECUTE,),
     "keel.record": (Role.DECIDE, Role.EXECUTE, Role.RECONCILE, Role.HUMAN),
     "keel.portfolio_state": READS_LEDGER,
+    "keel.sent_lately": READS_LEDGER,
     "keel.acting_role": READS_LEDGER,
     "keel.armed_until": READS_LEDGER,
     "keel.changes_of": READS_LEDGER,

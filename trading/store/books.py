@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
@@ -17,7 +17,7 @@ from trading.lots import Lot, LotMethod, Lots, Match, lots_by
 from trading.money import ZERO, parse_stamp
 from trading.movements import Movement
 from trading.orders import Fill, FillKind, Intent, Mode, Order, OrderType, Owner, Request, Side, State, TimeInForce
-from trading.portfolio import Portfolio, Position
+from trading.portfolio import Bought, Portfolio, Position, Recent
 from trading.risk.breaker import BreakerRow, BreakerState, Cause, Level
 from trading.store.database import Connection, translated
 
@@ -41,6 +41,12 @@ class Books:
         with translated():
             row = self.connection.execute(query, values).fetchone()
         return None if row is None else row[0]
+
+    def _first(self, query: str, values: Mapping[str, object]) -> Sequence[Any]:
+        with translated():
+            row = self.connection.execute(query, values).fetchone()
+        assert row is not None  # a select of functions has one row
+        return row
 
     # ---- portfolios
 
@@ -66,9 +72,16 @@ class Books:
     def plans(self, book: str) -> list[str]:
         return [row["plan"] for row in self._rows("select distinct plan from keel.account where book = %s order by 1", book)]
 
-    def portfolio(self, book: str, plan: str, cash_asset: str, day_start: datetime) -> Portfolio:
-        """The plan's share of the books now, in one round trip. `day_start` is the market's midnight (UTC)."""
-        state = self._one("select keel.portfolio_state(%s, %s, %s)", book, plan, day_start)
+    def portfolio(self, book: str, plan: str, cash_asset: str, day_start: datetime, now: datetime | None = None) -> Portfolio:
+        """The plan's share of the books now, in one round trip.
+
+        `day_start` is the market's midnight (UTC), `now` the market time that hours and minutes are counted back from; without
+        one, what was sent since that midnight is counted.
+        """
+        state, lately = self._first(
+            "select keel.portfolio_state(%(book)s, %(plan)s, %(day)s), keel.sent_lately(%(book)s, %(plan)s, %(day)s, %(now)s)",
+            {"book": book, "plan": plan, "day": day_start, "now": now or day_start},
+        )
         held = {asset: Decimal(held) for kind, asset, _, _, held in state["accounts"] if kind == "venue"}
         cash = {asset: Decimal(posted) for kind, asset, _, posted, _ in state["accounts"] if kind == "venue"}
         totals = {
@@ -103,6 +116,9 @@ class Books:
             peak_equity=Decimal(state["peak"] or 0),
             day_start_equity=None if state["day_start"] is None else Decimal(state["day_start"]),
             day_volume=Decimal(state["day_volume"]),
+            hour_volume=Decimal(lately["hour_volume"]),
+            minute_orders=lately["minute"],
+            recent=_recent(lately),
             realised=-totals["income"],
             fees=totals["fees"],
         )
@@ -404,6 +420,27 @@ def _order(row: dict[str, Any]) -> Order:
         reason=row["head_reason"],
         updated_at=row["updated_at"],
     )
+
+
+def _recent(lately: dict[str, Any]) -> dict[str, Recent]:
+    """By product, from `keel.sent_lately`."""
+    counts = {product: (hour, day) for product, hour, day in lately["counts"]}
+    live, entries = dict(lately["live"]), dict(lately["entries"])
+    sales = {product: None if price is None else Decimal(price) for product, price in lately["sales"]}
+    bought: dict[str, list[Bought]] = {}
+    for product, quantity, price, at in lately["buys"]:
+        bought.setdefault(product, []).append(Bought(Decimal(quantity), Decimal(price), datetime.fromisoformat(at)))
+    return {
+        product: Recent(
+            hour_orders=counts.get(product, (0, 0))[0],
+            day_orders=counts.get(product, (0, 0))[1],
+            live_orders=live.get(product, 0),
+            entries=entries.get(product, 0),
+            resting_sale=sales.get(product),
+            bought=tuple(bought.get(product, ())),
+        )
+        for product in counts.keys() | live.keys() | entries.keys() | sales.keys()
+    }
 
 
 def _lot(row: dict[str, Any]) -> Lot:

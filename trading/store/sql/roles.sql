@@ -85,6 +85,7 @@ do $$ declare r record; begin
       ('keel.changes_of', 'keel_decide, keel_execute, keel_reconcile, keel_report, keel_human'),
       ('keel.armed_until', 'keel_decide, keel_execute, keel_reconcile, keel_report, keel_human'),
       ('keel.portfolio_state', 'keel_decide, keel_execute, keel_reconcile, keel_report, keel_human'),
+      ('keel.sent_lately', 'keel_decide, keel_execute, keel_reconcile, keel_report, keel_human'),
       ('keel.record', 'keel_decide, keel_execute, keel_reconcile, keel_human'),
       ('keel.claim_slot', 'keel_decide'),
       ('keel.mark_sending', 'keel_execute')) as x (name, callers) on p.oid = x.name::regproc loop

@@ -649,6 +649,46 @@ create function keel.portfolio_state(p_book text, p_plan text, p_day_start times
                    where i.book = p_book and i.plan = p_plan and i.decided_at >= p_day_start and h.sent_at is not null))
 $$;
 
+-- What a plan has sent lately, by market time and counted at the send, as the entry guards look at it: see trading/portfolio.py.
+create function keel.sent_lately(p_book text, p_plan text, p_day_start timestamptz, p_now timestamptz) returns jsonb
+  language sql stable as $$
+  with sent as materialized (
+    select i.product, i.side, i.type, i.quantity, i.decision_price, i.limit_price, i.decided_at, h.state
+    from keel.intent i join keel.order_head h using (client_order_id)
+    where i.book = p_book and i.plan = p_plan and h.sent_at is not null
+      and i.decided_at >= least(p_day_start, p_now - interval '1 hour')),
+  live as materialized (
+    select i.plan, i.product, i.side, i.type, i.limit_price from keel.order_head h join keel.intent i using (client_order_id)
+    where h.book = p_book and h.state in ('staged', 'sending', 'in_doubt', 'open', 'cancelling')),
+  known as (select product from sent union select product from keel.lot where book = p_book and plan = p_plan and left_quantity > 0)
+  select jsonb_build_object(
+    'counts', (select coalesce(jsonb_agg(jsonb_build_array(product, hour, day)), '[]') from (
+                 select product, count(*) filter (where decided_at > p_now - interval '1 hour') as hour,
+                        count(*) filter (where decided_at >= p_day_start) as day from sent group by product) x),
+    'hour_volume', (select coalesce(sum(quantity * decision_price), 0)::text from sent where decided_at > p_now - interval '1 hour'),
+    'minute', (select count(*) from keel.intent i join keel.order_head h using (client_order_id)
+               where i.book = p_book and h.sent_at is not null and i.decided_at > p_now - interval '1 minute'),
+    'live', (select coalesce(jsonb_agg(jsonb_build_array(product, orders)), '[]') from (
+               select product, count(*) as orders from live where plan = p_plan group by product) x),
+    'sales', (select coalesce(jsonb_agg(jsonb_build_array(product, price::text)), '[]') from (
+                select product, min(limit_price) as price from live where side = 'sell' and type = 'limit' group by product) x),
+    'buys', (select coalesce(jsonb_agg(jsonb_build_array(product, quantity::text, coalesce(limit_price, decision_price)::text,
+                                                         decided_at) order by decided_at), '[]')
+             from sent where side = 'buy' and decided_at > p_now - interval '1 hour'
+               and state not in ('rejected', 'abandoned', 'absent')),
+    -- Entries in a row: since the last sale of the product, or since a person resumed it.
+    'entries', (select coalesce(jsonb_agg(jsonb_build_array(k.product, (
+                  select count(*) from keel.intent i join keel.order_head h using (client_order_id)
+                  where i.book = p_book and i.plan = p_plan and i.product = k.product and i.side = 'buy' and h.sent_at is not null
+                    and h.state not in ('rejected', 'abandoned', 'absent') and i.decided_at > greatest('-infinity', (
+                      select s.decided_at from keel.intent s join keel.order_head t using (client_order_id)
+                      where s.book = p_book and s.plan = p_plan and s.product = k.product and s.side = 'sell'
+                        and t.sent_at is not null order by s.decided_at desc limit 1), (
+                      select max(e.at) from keel.breaker_event e
+                      where e.scope = 'product:' || p_book || ':' || k.product and e.to_state = 'half_open'))))), '[]')
+                from known k))
+$$;
+
 create view keel.orders as
   select i.client_order_id, h.exchange_order_id, p.mode, i.book, i.plan, i.strategy, i.slot, i.product, i.leg, i.side, i.type,
          i.quantity, coalesce(i.limit_price, i.stop_price) as price, h.state, h.filled,

@@ -1,6 +1,6 @@
 alter table keel.breaker drop column cause, drop column moved_at;
 drop table keel.arming, keel.ramp_step;
-drop index keel.txn_allotment;
+drop index keel.txn_allotment, keel.intent_product;
 drop table keel.venue_order, keel.venue_balance, keel.movement, keel.announcement, keel.anchor, paper.movement;
 delete from keel.transition where event in ('not_listed', 'adjust') or (from_state in ('abandoned', 'rejected') and event = 'ack');
 alter table keel.audit drop column role;

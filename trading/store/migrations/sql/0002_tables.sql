@@ -154,3 +154,5 @@ create index on keel.ramp_step (book, plan, at);
 -- Why a breaker is open decides which resting orders go. Market time may be a replay's: when it moved is told by the wall as well.
 alter table keel.breaker add column cause text check (cause in ('loss', 'doubt', 'person')),
   add column moved_at timestamptz not null default clock_timestamp();
+
+create index intent_product on keel.intent (book, plan, product, decided_at);   -- entries in a row are counted from the last sale

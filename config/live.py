@@ -191,15 +191,16 @@ def _simulated_key(file: Path) -> CoinbaseKey:
 
 
 def _simulated_clock(host: str, ca_file: Path) -> Callable[[], datetime]:
-    """The wall clock, moved by as much as the simulator's differs from it when the desk is opened."""
+    """The simulator's time as it is when the desk is opened: where it stands, or the wall clock moved by the difference."""
     try:
         trusted = ssl.create_default_context(cafile=ca_file)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted))
         with opener.open(f"https://{host}/sim/clock", timeout=5) as reply:
-            at = datetime.fromisoformat(json.loads(reply.read())["at"])
+            told = json.loads(reply.read())
+            at, stands = datetime.fromisoformat(told["at"]), bool(told["stands"])
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
             f"rehearsal: found no simulator at {host} ({error}), expected one that runs: keel simulator"
         ) from None
     offset: timedelta = at - wall_clock()
-    return lambda: wall_clock() + offset
+    return (lambda: at) if stands else (lambda: wall_clock() + offset)

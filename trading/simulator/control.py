@@ -25,7 +25,8 @@ def control(door: Door) -> APIRouter:
         return Response(as_json(truth(door.sim)), media_type="application/json")
 
     async def clock() -> Response:
-        return Response(as_json({"at": door.sim.clock.now()}), media_type="application/json")
+        at = {"at": door.sim.clock.now(), "stands": door.sim.clock.stands_at is not None}
+        return Response(as_json(at), media_type="application/json")
 
     async def list_faults() -> Response:
         return Response(as_json([fault.body() for fault in door.faults.waiting]), media_type="application/json")

@@ -144,7 +144,7 @@ class CoinbasePlace(Place):
         self.at += timedelta(seconds=seconds)
         self._move_clock()
         if self.source is not None:
-            self.source.at = self.at
+            self.source.at = self.market_at
 
     def next_slot(self) -> None:
         self.coinbase.await_arrival()

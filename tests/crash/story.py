@@ -87,12 +87,21 @@ class Place:
     """Slots of the story that were begun."""
     passed_seconds: float = 0.0
     """Wall time that went by without anybody waiting for it."""
+    ahead_of_venue: timedelta = timedelta()
+    """How much our clock is ahead of the venue's, whose time `at` is."""
+    ahead_of_ledger: timedelta = timedelta()
+    """How much our clock is ahead of that of Postgres."""
 
     def renew(self) -> None:
         self.book, self.at, self.slots, self.passed_seconds = f"p{os.getpid()}-{next(_names)}", NOON, 0, 0.0
 
+    @property
+    def market_at(self) -> datetime:
+        """What we take the time for."""
+        return self.at + self.ahead_of_venue
+
     def wall(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self.passed_seconds)
+        return datetime.now(UTC) + timedelta(seconds=self.passed_seconds) + self.ahead_of_ledger
 
     def wait(self, seconds: float) -> None:
         self.passed_seconds += seconds
@@ -101,7 +110,7 @@ class Place:
         self.at += timedelta(hours=1)
 
     def market(self) -> QuietMarket:
-        return QuietMarket(PRICES, self.at)
+        return QuietMarket(PRICES, self.market_at)
 
     # ---- the venue
 
@@ -130,7 +139,7 @@ class ScriptedPlace(Place):
     @contextmanager
     def exchange(self, story: Story, market: QuietMarket) -> Iterator[tuple[Exchange, Fund]]:
         wire = Wire(self.port, self.book)
-        exchange = CLASSES[story.venue](wire, market.now, market.products)
+        exchange = CLASSES[story.venue](wire, lambda: self.at, market.products)
         exchange.send_batch = story.batch
         exchange.open(PRICES)
         try:
@@ -216,7 +225,7 @@ def _two_slots(place: Place, desk: Desk) -> None:
     if not place.slots:
         place.slots += 1
         place.next_slot()
-        desk.source.at = place.at  # type: ignore[attr-defined]
+        desk.source.at = place.market_at  # type: ignore[attr-defined]
         cycles.run(desk)
 
 

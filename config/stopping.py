@@ -15,18 +15,17 @@ from config.halt import write_halt
 from config.live import exchange_of, venue_of
 from config.postgres import embedded, ledger_url
 from config.settings import Settings
-from trading.errors import Busy, ConfigurationError, KeelError
+from trading.errors import ConfigurationError, KeelError, OutcomeUnknown
 from trading.exchange.pulling import Pulled, pull
+from trading.hand import sweep
 from trading.orders import Mode
+from trading.resting import unwanted
 from trading.risk import Cause, Level
-from trading.settlement import settle
 from trading.store.database import Sessions, connect
 from trading.store.halting import Resting, halt, resting
 from trading.store.journal import Author, Journal
 from trading.store.roles import Role
 
-BOOKING_WAIT_SECONDS = 5.0
-"""For a run that has the portfolio: it cancels and books by itself, at its own end."""
 REAL_MODES = (Mode.LIVE, Mode.REHEARSAL)
 
 
@@ -87,16 +86,15 @@ def _pull_real(
 ) -> Iterator[Step]:
     """By the venue's own list, ledger or none: what rests there and adds risk goes, whoever placed it."""
     for mode in REAL_MODES:
-        name = f"{mode} orders"
+        name, needed = f"{mode} orders", any(place.mode == mode for place in places)
         try:
             venue = venue_of(mode, settings)
+            missing = "no key here may cancel" if venue.trade_key is None else ""
         except ConfigurationError as error:
-            needed = any(place.mode == mode for place in places)
-            none = "nothing of this portfolio rests there" if ledger_answers and not needed else "not asked"
-            yield Step(name=name, ok=not needed, said=f"{none}: {error}")
-            continue
-        if venue.trade_key is None:
-            yield Step(name=name, ok=False, said="there is no key here that may cancel: revoke or cancel at the venue")
+            missing = str(error)
+        if missing:
+            none = "nothing of ours rests there" if ledger_answers and not needed else "not asked, cancel at the venue itself"
+            yield Step(name=name, ok=not needed, said=f"{none}: {missing}")
             continue
         found = pull(exchange_of(venue, mode, settings), venue.clock(), pause)
         yield Step(name=name, ok=found.proved, said=_told(found))
@@ -112,15 +110,12 @@ def _told(found: Pulled) -> str:
 def _settle(place: Resting, settings: Settings, who: Author) -> str:
     """Books what the venue says; on paper this is what cancels. Raises KeelError."""
     with open_desk(place.plan, mode=Mode(place.mode), author=lambda: who, settings=settings) as desk:
-        try:
-            desk.journal.lock_portfolio(desk.book, BOOKING_WAIT_SECONDS)
-        except Busy:
+        if not sweep(desk):
             return "a run is at work: it cancels what rests, and books it, before it ends"
-        try:
-            found = settle(desk)
-        finally:
-            desk.journal.unlock_portfolio(desk.book)
-    return f"{len(found.states)} orders settled, {len(found.breaks)} breaks" if found.states else "nothing rests"
+        left = unwanted(desk)
+    if left:
+        raise OutcomeUnknown(f"still at the venue: {', '.join(str(order.id) for order in left)}")
+    return "nothing rests that adds risk"
 
 
 def _tried(name: str, do: Callable[[], str]) -> Step:

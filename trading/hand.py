@@ -14,7 +14,7 @@ from uuid import UUID
 from trading import execution, settlement
 from trading.absorber import held_account
 from trading.desk import Desk, day_start, evaluation_row, open_books, see_market
-from trading.errors import ConfigurationError, OutcomeUnknown
+from trading.errors import Busy, ConfigurationError, OutcomeUnknown
 from trading.market import Market, last_close
 from trading.money import ZERO
 from trading.orders import Order, Request, State
@@ -175,6 +175,22 @@ def trip(desk: Desk, scope: str, level: Level, reason: str) -> BreakerRow:
     _breaker(desk, scope)  # only a scope that is there: a slip of the pen would halt nothing
     return tighten(desk.journal, scope, level, reason, desk.market_now(), actor=_actor(desk), cause=Cause.PERSON,
                    rules=desk.plan.breaker)  # fmt: skip
+
+
+SWEEP_WAIT_SECONDS = 5.0
+
+
+def sweep(desk: Desk) -> bool:
+    """Settles at once, which cancels what an open breaker wants gone; False if a run has the portfolio: it does so at its end."""
+    try:
+        desk.journal.lock_portfolio(desk.book, SWEEP_WAIT_SECONDS)
+    except Busy:
+        return False
+    try:
+        settlement.settle(desk)
+    finally:
+        desk.journal.unlock_portfolio(desk.book)
+    return True
 
 
 def resume(

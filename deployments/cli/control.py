@@ -60,13 +60,17 @@ def trip_breaker(
     as_json: Json = False,
 ) -> None:
     """Open a breaker now. Only a person's resume leads out."""
-    from trading.hand import trip
+    import sys
+
+    from trading.hand import sweep, trip
     from trading.risk import Level
 
     if level not in LEVELS:
         raise typer.BadParameter(f"found {level!r}, expected one of {', '.join(LEVELS)}", param_hint="--level")
     with desk_of(plan, mode, by_person=True) as desk:
         row = trip(desk, scope_name, Level(level), said(reason))
+        if row.level is Level.CANCEL and not sweep(desk):
+            print("A run is at work: it cancels what rests before it ends.", file=sys.stderr)
     if as_json:
         print_json(row)
     else:

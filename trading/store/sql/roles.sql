@@ -87,6 +87,7 @@ do $$ declare r record; begin
       ('keel.portfolio_state', 'keel_decide, keel_execute, keel_reconcile, keel_report, keel_human'),
       ('keel.sent_lately', 'keel_decide, keel_execute, keel_reconcile, keel_report, keel_human'),
       ('keel.record', 'keel_decide, keel_execute, keel_reconcile, keel_human'),
+      ('keel.trip', 'keel_decide, keel_human'),
       ('keel.claim_slot', 'keel_decide'),
       ('keel.mark_sending', 'keel_execute')) as x (name, callers) on p.oid = x.name::regproc loop
     execute format('grant execute on function %s to %s', r.name, r.callers);

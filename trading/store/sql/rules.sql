@@ -470,6 +470,29 @@ begin
   return keel.audit_append(p_kind, p_payload, p_actor, p_flow_run, p_task_run);
 end $$;
 
+-- Opens a breaker by hand, in SQL: set role keel_decide; select keel.trip('global', 'cancel', 'why', 'who');
+-- One that is open that far already stays as it is: null then. The first resume is possible after an hour.
+create function keel.trip(p_scope text, p_level text, p_reason text, p_actor text) returns bigint language plpgsql as $$
+declare
+  b keel.breaker;
+  at timestamptz := coalesce((select max(c.market_at) from keel.cycle c    -- a ledger of replays alone goes by their time
+                              where not exists (select from keel.portfolio where source not like 'replay:%')), clock_timestamp());
+begin
+  if p_level is null or p_level not in ('reduce_only', 'no_new', 'cancel') then
+    raise exception 'level %: expected reduce_only, no_new or cancel', p_level using errcode = 'KE013';
+  end if;
+  select * into b from keel.breaker where scope = p_scope;
+  if b.state = 'open' and array_position(array['reduce_only', 'no_new', 'cancel'], b.level)
+                       >= array_position(array['reduce_only', 'no_new', 'cancel'], p_level) then
+    return null;
+  end if;
+  return keel.record('breaker', jsonb_build_object('breakers', jsonb_build_array(jsonb_build_object(
+    'scope', p_scope, 'state', 'open', 'level', p_level, 'generation', coalesce(b.generation, 0) + 1, 'cause', 'person',
+    'reason', p_reason, 'opened_at', at, 'opened_by', p_actor, 'resumable_at', at + interval '1 hour', 'resumed_by', '',
+    'resume_reason', '', 'updated_at', at, 'from_state', b.state, 'actor', p_actor, 'violations', '[]'::jsonb)))::text,
+    p_actor, '', '');
+end $$;
+
 -- ------------------------------------------------------------------------------------------------ the slot
 
 -- What lies before a slot that is being claimed is over: expected slots without a row were missed (nobody decides on an older

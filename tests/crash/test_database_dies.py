@@ -242,10 +242,9 @@ def test_a_full_disk_halts_the_run_and_leaves_no_half_of_anything(small_disk: Pa
         migrate(url)
         world.order(url)
         ballast = small_disk / "ballast"
-        with ballast.open("wb") as file, suppress(OSError):
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):  # closing has nothing left to write
             while True:
                 file.write(bytes(2**16))
-                file.flush()
         with pytest.raises(KeelError):
             order_for_ever(world, url)
         ballast.unlink()

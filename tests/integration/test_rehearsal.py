@@ -44,6 +44,7 @@ SLOTS = int(os.environ.get("KEEL_REHEARSED_SLOTS", "50"))
 PLAN = plan(
     **LIVELY
     | {"limits": {"max_daily_volume_usd": "1000000", "max_order_size_usd": "100"}, "ramp": {"steps": ["1000", "2000"], "days": 0}}
+    | {"breaker": LIVELY["breaker"] | {"cool_down_minutes": 0}}
 )
 NO_ANSWER = (
     "drop",
@@ -97,17 +98,18 @@ class Rehearsal:
                 return cycle
         pytest.fail(f"nothing was bought: {cycle.summary}")
 
-    def person(self, *, reason: str = "seen") -> None:
-        """Looks at every break, leads every breaker out, and arms: what a run may need after a mishap."""
+    def person(self, *, reason: str = "seen") -> bool:
+        """Looks at every break, leads every breaker out, and arms: what a run may need after a mishap. True if all went."""
         with self.desk(by_person=True) as desk:
             self.put_off(desk)
             with hand.at_the_desk(desk):
                 reconcile(desk)
             for row in desk.books.open_breaks(desk.book):
                 resolve(desk, row["id"], reason)
-            assert all(isinstance(row, BreakerRow) for row in hand.resume(desk, None, reason))
+            resumed = all(isinstance(row, BreakerRow) for row in hand.resume(desk, None, reason))
             rollout.arm(desk, timedelta(hours=24), reason)
             anchor_after(desk, self.settings)
+            return resumed
 
 
 @pytest.fixture
@@ -128,13 +130,13 @@ def test_a_new_rehearsal_sends_nothing_until_a_person_has_led_it_out(rehearsal: 
     cycle = rehearsal.run()
     assert {row["code"] for row in cycle.summary["refused"]} == {"not_safe"}
     assert rehearsal.venue.oracle["orders"] == []
-    rehearsal.person()
+    assert rehearsal.person()
     assert rehearsal.bought()
 
 
 def test_the_end_of_the_arming_stops_new_risk_and_lets_exits_go(rehearsal: Rehearsal) -> None:
     rehearsal.run()
-    rehearsal.person()
+    assert rehearsal.person()
     rehearsal.bought()
     with rehearsal.desk(by_person=True) as desk:
         rollout.disarm(desk, "enough")
@@ -149,7 +151,7 @@ def test_the_end_of_the_arming_stops_new_risk_and_lets_exits_go(rehearsal: Rehea
 
 def test_without_faults_the_paper_shadow_decides_the_same_and_differs_only_in_its_fills(rehearsal: Rehearsal) -> None:
     rehearsal.run()
-    rehearsal.person()
+    assert rehearsal.person()
     for _ in range(6):
         rehearsal.next_hour()
         cycle = rehearsal.run()
@@ -165,7 +167,7 @@ def test_without_faults_the_paper_shadow_decides_the_same_and_differs_only_in_it
 
 def test_a_plan_is_promoted_with_cash_of_its_own_account_and_its_shadow_follows(rehearsal: Rehearsal) -> None:
     rehearsal.run()
-    rehearsal.person()
+    assert rehearsal.person()
     with pytest.raises(ConfigurationError, match="divergence: found 0 over 0 orders"), rehearsal.desk(by_person=True) as desk:
         rollout.promote(desk, "too early")
     for _ in range(2):
@@ -205,7 +207,7 @@ def in_a_child(action: Callable[[], object], kill_after: float | None) -> int:
 
 def test_fifty_slots_with_faults_and_kills_end_equal_to_the_venue(rehearsal: Rehearsal) -> None:
     rehearsal.run()
-    rehearsal.person()
+    assert rehearsal.person()
     chance = random.Random(20261124)  # noqa: S311 - repeatable
     ended = Counter[str]()
     for _ in range(SLOTS):
@@ -229,9 +231,9 @@ def test_fifty_slots_with_faults_and_kills_end_equal_to_the_venue(rehearsal: Reh
             needs_person = bool(desk.books.open_breaks(desk.book)) or any(row.level for row in desk.books.breakers(desk.scopes))
         if needs_person and chance.random() < 0.5:
             try:
-                rehearsal.person()
+                ended["resumed" if rehearsal.person() else "not resumed"] += 1
             except KeelError:
-                ended["person later"] += 1
+                ended["no answer for a person"] += 1
     rehearsal.venue.control("faults", method="DELETE")
     rehearsal.venue.control("clock", {"advance": 8000})  # what was hidden shows
     with rehearsal.desk() as desk:

@@ -20,6 +20,7 @@ from config.desk import assembled
 from tests.builders.plans import LIVELY, NOON, plan
 from tests.builders.venues import QuietMarket
 from tests.crash import grid
+from tests.crash.children import in_a_child
 from trading import cycle as cycles
 from trading.desk import Desk
 from trading.quality import QualityGate
@@ -42,22 +43,6 @@ def run_slot(url: str, number: int, plant: Callable[[Desk], None] | None = None)
         if plant is not None:
             plant(desk)
         cycles.run(desk)
-
-
-def in_a_child(action: Callable[[], None], kill_after: float | None = None) -> int:
-    """The child's wait status. With `kill_after`, it gets SIGKILL so many seconds after it began."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action()
-        except BaseException:  # noqa: BLE001 - the status tells; pytest's own teardown belongs to the parent
-            os._exit(1)
-        os._exit(0)
-    if kill_after is not None:
-        time.sleep(kill_after)  # the instant itself is what is being tried
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    return status
 
 
 def dies_at(nth: int) -> Callable[[Desk], None]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from config.anchors import evidence
 from config.clock import wall_clock
@@ -22,8 +23,9 @@ from config.credentials import CoinbaseKey, Secret, get_credentials_manager
 from config.credentials.keys import coinbase_key
 from config.settings import Settings, load
 from trading.desk import Desk
-from trading.errors import ConfigurationError
+from trading.errors import ConfigurationError, Unanswered
 from trading.exchange.coinbase import CoinbaseExchange, CoinbaseMarket
+from trading.exchange.coinbase.connection import HOST
 from trading.money import text
 from trading.orders import Mode
 from trading.plan import Plan
@@ -112,6 +114,24 @@ def _standing(desk: Desk, settings: Settings) -> Standing:
         chain="" if found is None else "; ".join(unheld(connection, found)),
         ramp=over_ramp(desk.plan, ramp_steps(connection, desk.book, desk.plan.name)),
     )
+
+
+def rights_of(which: Literal["trade", "view"]) -> tuple[str | None, str]:
+    """What Coinbase says that the key may do, and what is wrong with that; None where it did not answer."""
+    manager, settings = get_credentials_manager(), load()
+    key = manager.get_coinbase_credentials() if which == "trade" else manager.get_coinbase_view_credentials()
+    mode = Mode.LIVE if settings.coinbase_host == HOST else Mode.REHEARSAL  # nothing but those two is asked
+    venue = Venue(name="coinbase", host=settings.coinbase_host, ca_file=settings.ca_file, clock=wall_clock, trade_key=key,
+                  view_key=None, problems=())  # fmt: skip
+    try:
+        may = exchange_of(venue, mode, settings).permissions()
+    except Unanswered as error:
+        return None, str(error)
+    rights = {"view": may.can_view, "trade": may.can_trade, "transfer": may.can_transfer}
+    wanted = {"view": True, "trade": which == "trade", "transfer": False}
+    expected = " and ".join(name for name, allowed in wanted.items() if allowed)
+    found = " and ".join(name for name, allowed in rights.items() if allowed) or "nothing"
+    return found, "" if rights == wanted else f"found a key that may {found}, expected one that may {expected} and no more"
 
 
 def over_ramp(plan: Plan, steps: Sequence[RampStep]) -> str:

@@ -71,15 +71,23 @@ def show_keys(as_json: Json = False) -> None:
 
 @credentials.command("test")
 def prove_keys(
-    view: Annotated[bool, typer.Option("--view", help="Only the key that looks.")] = False, as_json: Json = False
+    view: Annotated[bool, typer.Option("--view", help="Only the key that looks.")] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask Coinbase (KEEL_COINBASE_HOST) what each key may do.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Sign with each key and verify the signature; status 1 if one is missing or wrong. Asks no exchange."""
+    """Sign with each key and verify the signature; status 1 if one is missing or wrong. Without --ask nobody else is asked."""
+    from config.live import rights_of
+
     rows = [row for row in _keys() if row["key"] == "view" or not view]
+    if ask:
+        for row in rows:
+            row["may"], problem = rights_of(row["key"]) if row["signs"] else (None, "")
+            row["problem"] = row["problem"] or problem or None
     if as_json:
         print_json(rows)
     else:
-        print_table("Keys", rows, ("key", "where", "signs", "problem"), "No keys.")
-    if bad := [row["key"] for row in rows if not row["signs"]]:
+        print_table("Keys", rows, ("key", "where", "signs", *(("may",) if ask else ()), "problem"), "No keys.")
+    if bad := [row["key"] for row in rows if row["problem"] or not row["signs"]]:
         raise fail("key_unusable", f"{', '.join(bad)}: see keel credentials show")
 
 

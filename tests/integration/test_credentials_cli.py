@@ -16,6 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.builders.simulator import running
+
 NAME = "organizations/0f3c2b1a-1111-4222-8333-444455556666/apiKeys/9a8b7c6d-1111-4222-8333-444455556666"
 # The group by itself: what it does hangs on no other command.
 PROGRAM = (
@@ -110,3 +112,25 @@ def test_an_exposed_download_is_refused(keel: Credentials) -> None:
 
 def test_a_keychain_that_is_not_there_is_said(keel: Credentials) -> None:
     assert "keychain: found none" in keel("set", "--to", "keychain", given=downloaded(keel.canary), status=2)
+
+
+def test_the_venue_is_asked_what_each_key_may_do(keel: Credentials, tmp_path: Path) -> None:
+    with running(tmp_path / "venue") as venue:
+        there = {"KEEL_COINBASE_HOST": venue.host, "KEEL_CA_FILE": str(venue.line["ca_file"])}
+        for key, option in (("trade", ()), ("view", ("--view",))):
+            keel("set", *option, given=json.dumps(venue.secret(key)))
+        asked = keel.json("test", "--ask", **there)
+        assert [(row["may"], row["problem"]) for row in asked] == [("view and trade", None), ("view", None)]
+        keel("set", given=json.dumps(venue.secret("transfer")))
+        keel("set", "--view", given=json.dumps(venue.secret("ed25519")))
+        asked = keel.json("test", "--ask", status=1, **there)
+    assert [row["problem"] for row in asked] == [
+        "found a key that may view and trade and transfer, expected one that may view and trade and no more",
+        "found a key that may view and trade, expected one that may view and no more",
+    ]
+
+
+def test_a_host_that_is_neither_coinbase_nor_loopback_is_never_asked(keel: Credentials) -> None:
+    keel("set", given=downloaded(keel.canary))
+    said = keel("test", "--ask", status=2, KEEL_COINBASE_HOST="example.org")
+    assert "found host 'example.org'" in said

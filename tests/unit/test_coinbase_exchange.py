@@ -16,13 +16,10 @@ from uuid import UUID
 
 import pytest
 import requests
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from config.credentials import CoinbaseKey, Secret
-from config.credentials.keys import coinbase_key
 from tests.builders.coinbase_server import Reply as HttpReply
 from tests.builders.coinbase_server import Venue, coinbase_server, ok, product
+from tests.builders.keys import made_key
 from tests.builders.plans import buy, sell, submit
 from tests.builders.simulator import HURRY
 from trading.errors import ConfigurationError, OutcomeUnknown, Unanswered
@@ -40,13 +37,6 @@ TAKEN = {
     "success_response": {"order_id": "v-1", "product_id": "BTC-USD", "side": "BUY", "client_order_id": str(ID)},
     "order_configuration": None,
 }
-
-
-def made_key() -> CoinbaseKey:
-    private = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return coinbase_key(Secret(str(ID)), Secret(private.decode()), "made for the test")
 
 
 KEY = made_key()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from trading import execution, settlement, strategies, summary
+from trading import execution, settlement, strategies, summary, watching
 from trading import reconcile as reconciling
 from trading.absorber import Settled
 from trading.allocation import Proposal, allocate
@@ -223,6 +223,7 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
         and not (cycle.exits_only and approved.request.side is Side.BUY)
         and not desk.forbids(approved.request.side)
     ]
+    cycle.violations += watching.watch(desk, cycle.portfolio, cycle.market)
     cycle.held_back = [approved for approved in cycle.approved if approved not in through]
     cycle.approved = through
 

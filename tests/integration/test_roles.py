@@ -50,6 +50,7 @@ CHANGES = {
 LETTER = {Role.DECIDE: "D", Role.EXECUTE: "E", Role.RECONCILE: "R", Role.HUMAN: "H", Role.REPORT: "-", Role.VENUE: "-"}
 
 CALLS = {
+    "keel.trip": (Role.DECIDE, Role.HUMAN),
     "keel.claim_slot": (Role.DECIDE,),
     "keel.mark_sending": (Role.EXECUTE,),
     "keel.record": (Role.DECIDE, Role.EXECUTE, Role.RECONCILE, Role.HUMAN),

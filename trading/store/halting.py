@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from trading.store.journal import Change, Journal
 
 def tighten(
     journal: Journal, scope: str, level: Level, reason: str, at: datetime, *, actor: str, cause: Cause,
-    rules: BreakerRules | None = None,
+    rules: BreakerRules | None = None, evidence: Sequence[object] = (),
 ) -> BreakerRow:  # fmt: skip
     """Opens the scope's breaker at the level; one that is open only ever gets stricter, one that is missing is made.
 
@@ -29,7 +30,7 @@ def tighten(
         if after.generation == before.generation:
             return after
         change = Change()
-        change.breaker(after, before if found else None, actor=actor)
+        change.breaker(after, before if found else None, actor=actor, violations=evidence)
         try:
             journal.record("breaker", change)
         except Stale:

@@ -1,0 +1,51 @@
+"""Watching: the signs of a plan, judged, and the breakers that they open, each with its evidence."""
+
+from __future__ import annotations
+
+from trading.desk import Desk
+from trading.market import Market
+from trading.money import ONE, ZERO
+from trading.portfolio import Portfolio
+from trading.risk import Violation
+from trading.risk.watches import Signs, Where, judge_signs
+from trading.store.halting import tighten
+from trading.store.signs import told
+
+
+def watch(desk: Desk, portfolio: Portfolio, market: Market) -> list[Violation]:
+    """Opens what the plan's signs ask for; returns what tripped. Called by every cycle that decides."""
+    return open_for(desk, plan_signs(desk, portfolio, market))
+
+
+def plan_signs(desk: Desk, portfolio: Portfolio, market: Market) -> Signs:
+    """What the ledger and the market say of the plan now."""
+    found = told(desk.books.connection, desk.book, desk.plan.name, desk.market_now())
+    equity, start = portfolio.equity(market.quotes), found.week_start_equity
+    return {
+        "weekly_loss": ONE - equity / start if equity is not None and start else None,
+        "losing_exits": found.losing_exits,
+        "mean_slippage": found.mean_slippage or ZERO,
+        "rejects": found.rejects,
+        "read_failures": found.read_failures,
+        "doubt_age_seconds": found.doubt_age_seconds or ZERO,
+        "doubts": found.doubts,
+    }
+
+
+def open_for(desk: Desk, signs: Signs) -> list[Violation]:
+    """Opens the breaker of each watch that trips on these signs."""
+    found = judge_signs(signs, desk.plan.breaker, desk.plan.controls)
+    for one, violation in found:
+        tighten(
+            desk.journal, _scope(desk, one.where), one.level, violation.message, desk.market_now(), actor="breaker",
+            cause=one.cause, rules=desk.plan.breaker, evidence=[violation.to_dict()],
+        )  # fmt: skip
+    return [violation for _, violation in found]
+
+
+def _scope(desk: Desk, where: Where) -> str:
+    scopes = {
+        Where.GLOBAL: "global", Where.VENUE: f"venue:{desk.exchange.name}", Where.PORTFOLIO: f"portfolio:{desk.book}",
+        Where.STRATEGY: f"strategy:{desk.book}:{desk.plan.name}",
+    }  # fmt: skip
+    return scopes[where]

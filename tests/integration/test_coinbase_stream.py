@@ -173,6 +173,19 @@ def test_an_order_rings_when_it_is_placed_moved_and_cancelled(server: Running) -
             hears_of(bell, accepted.exchange_order_id)
 
 
+@pytest.mark.parametrize(("kind", "channel"), [("ws_drop", "user"), ("ws_drop", "heartbeats"), ("ws_out_of_order", "user")])
+def test_what_is_lost_or_late_rings_for_everything_and_is_subscribed_anew(server: Running, kind: str, channel: str) -> None:
+    bell, exchange = Doorbell(), server.exchange()
+    with stream(server, bell).listening():
+        hears_why(bell, CONNECTED)
+        server.fault(kind, "*", channel=channel)
+        accepted = submit(exchange, exchange.body(uuid4(), resting("50000")))
+        assert isinstance(accepted, Accepted)
+        hears_why(bell, "expected")
+        hears_of(bell, accepted.exchange_order_id)  # the new subscription tells of open orders
+    exchange.cancel([accepted.exchange_order_id])
+
+
 def test_open_orders_ring_at_the_first_connection(server: Running) -> None:
     exchange = server.exchange()
     accepted = [submit(exchange, exchange.body(uuid4(), resting("50000"))) for _ in range(51)]  # more than one batch

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -213,7 +213,7 @@ def planned(story: Story) -> Iterator[dict[str, Any]]:
         yield {"kind": "error_500", "endpoint": "list_orders", "count": story.refused_reads}
 
 
-def places(home: Callable[[], Path], fresh_ledger: Callable[[], str], stories: int) -> Iterator[CoinbasePlace]:
+def places(home: Callable[[], Path], fresh_ledger: Callable[[], str], stories: int) -> Generator[CoinbasePlace, None, None]:
     """Places without end, each for so many stories on a ledger and a venue of its own."""
     while True:
         with simulated(home(), stories) as coinbase:

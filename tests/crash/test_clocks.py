@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,7 +50,8 @@ def test_a_clock_five_minutes_off_the_venues_loses_and_doubles_nothing(
 
 @pytest.fixture
 def coinbase(fresh_ledger: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoinbasePlace]:
-    return places(lambda: tmp_path_factory.mktemp("coinbase"), fresh_ledger, 10)
+    with closing(places(lambda: tmp_path_factory.mktemp("coinbase"), fresh_ledger, 10)) as made:
+        yield made
 
 
 @BOTH_WAYS

@@ -20,8 +20,8 @@ from tests.crash.story import REPLIES, ScriptedPlace, Story, tell
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(7200)]
 RUNS = int(os.environ.get("KEEL_CRASH_RUNS", "500"))
 SEED = int(os.environ.get("KEEL_CRASH_SEED", "1"))
-POINTS = 96
-"""Failpoints of an undisturbed story, a few more than it passes."""
+POINTS = 112
+"""Failpoints of the longest story with one reply, a few more than it passes."""
 STORIES_PER_LEDGER = 25
 """Every invariant is asked of the whole ledger after each story: a small one answers fast."""
 
@@ -70,3 +70,9 @@ def test_whatever_dies_comes_right(fresh_place: Callable[[], ScriptedPlace]) -> 
             place = fresh_place()  # our id with other terms halts everything that its ledger trades
     grid.write("soft crashes", counted, len(failed))
     assert failed == [], "\n".join(failed[:20])
+
+
+def test_every_failpoint_of_the_longest_story_is_tried(fresh_place: Callable[[], ScriptedPlace]) -> None:
+    told = tell(fresh_place(), Story(0, ("hide:3",)))
+    assert told.problems == []
+    assert POINTS - 10 < told.points <= POINTS

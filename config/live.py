@@ -26,6 +26,7 @@ from trading.desk import Desk
 from trading.errors import ConfigurationError, Unanswered
 from trading.exchange.coinbase import CoinbaseExchange, CoinbaseMarket
 from trading.exchange.coinbase.connection import HOST
+from trading.exchange.coinbase.stream import URL, Doorbell, Stream
 from trading.money import text
 from trading.orders import Mode
 from trading.plan import Plan
@@ -44,6 +45,7 @@ class Venue:
     name: str
     """`coinbase`, or `simulator`: candles and breaker of the one are never those of the other."""
     host: str
+    stream_url: str
     ca_file: Path | None
     trade_key: CoinbaseKey | None
     """None in a process that may only look."""
@@ -87,6 +89,16 @@ def market_of(venue: Venue, settings: Settings) -> CoinbaseMarket:
     return market
 
 
+def stream_of(venue: Venue, mode: Mode, products: Sequence[str], bell: Doorbell) -> Stream:
+    """Listens with the key that only views, and rings the bell. Raises ConfigurationError without that key."""
+    if venue.view_key is None:
+        raise ConfigurationError("stream: found no key that views, expected one (keel credentials set --view)")
+    return Stream(
+        venue.view_key, products, mode=mode, on_wake=bell.ring, on_gap=bell.ring_for_all, monotonic=time.monotonic,
+        url=venue.stream_url, ca_file=venue.ca_file,
+    )  # fmt: skip
+
+
 def checks_of(desk: Desk, exchange: CoinbaseExchange, venue: Venue, settings: Settings) -> Callable[[], Safety]:
     """What makes every check of live trading, when it is called: settings, venue, ledger."""
 
@@ -121,8 +133,8 @@ def rights_of(which: Literal["trade", "view"]) -> tuple[str | None, str]:
     manager, settings = get_credentials_manager(), load()
     key = manager.get_coinbase_credentials() if which == "trade" else manager.get_coinbase_view_credentials()
     mode = Mode.LIVE if settings.coinbase_host == HOST else Mode.REHEARSAL  # nothing but those two is asked
-    venue = Venue(name="coinbase", host=settings.coinbase_host, ca_file=settings.ca_file, clock=wall_clock, trade_key=key,
-                  view_key=None, problems=())  # fmt: skip
+    venue = Venue(name="coinbase", host=settings.coinbase_host, stream_url=URL, ca_file=settings.ca_file, clock=wall_clock,
+                  trade_key=key, view_key=None, problems=())  # fmt: skip
     try:
         may = exchange_of(venue, mode, settings).permissions()
     except Unanswered as error:
@@ -168,7 +180,7 @@ def _live(settings: Settings, *, trades: bool) -> Venue:
         ("limits", not unset, f"unset: {', '.join(unset)}" if unset else "all set", "every risk limit set by you"),
     )
     return Venue(
-        name="coinbase", host=settings.coinbase_host, ca_file=settings.ca_file, clock=wall_clock,
+        name="coinbase", host=settings.coinbase_host, stream_url=URL, ca_file=settings.ca_file, clock=wall_clock,
         trade_key=trade_key, view_key=view_key,
         problems=tuple(SafetyCheck(name=name, ok=ok, found=found, expected=expected) for name, ok, found, expected in rows),
     )  # fmt: skip
@@ -192,7 +204,7 @@ def _rehearsal(settings: Settings, *, trades: bool) -> Venue:
     home = settings.simulator_home or settings.home / "simulator"
     try:
         ready = json.loads((home / "ready.json").read_text(encoding="utf-8"))
-        host, ca_file = str(ready["host"]), Path(ready["ca_file"])
+        host, stream_url, ca_file = str(ready["host"]), str(ready["ws_url"]), Path(ready["ca_file"])
         keys = {name: _simulated_key(Path(ready["keys"][name])) for name in ("trade", "view")}
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
@@ -200,7 +212,8 @@ def _rehearsal(settings: Settings, *, trades: bool) -> Venue:
             f"keel simulator --home {home}"
         ) from None
     return Venue(
-        name="simulator", host=host, ca_file=ca_file, trade_key=keys["trade"] if trades else None, view_key=keys["view"],
+        name="simulator", host=host, stream_url=stream_url, ca_file=ca_file,
+        trade_key=keys["trade"] if trades else None, view_key=keys["view"],
         clock=_simulated_clock(host, ca_file), problems=(),
     )  # fmt: skip
 

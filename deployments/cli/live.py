@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from trading.desk import Desk
+    from trading.exchange.coinbase.stream import Doorbell
     from trading.orders import Request
     from trading.rollout import Ramp
     from trading.safety import Safety, SafetyCheck
 
 RealMode = Annotated[str, typer.Option("--mode", help="live or rehearsal.")]
 REAL_MODES = ("rehearsal", "live")
+_LISTEN_SECONDS, _AGAIN_SECONDS = 60, 5
 
 ramp = typer.Typer(name="ramp", help="Capital of a plan with real orders, step by step: show, promote.", no_args_is_help=True)
 
@@ -169,6 +171,49 @@ def minimal(desk: Desk, *, fill: bool) -> Request:
         "type": OrderType.LIMIT, "limit_price": price, "time_in_force": TimeInForce.GTC, "post_only": True,
     }  # fmt: skip
     return Request(product=id_, side=Side.BUY, quantity=quantity, reason="test trade", **terms)
+
+
+def listen(plan: Plan = "default", mode: RealMode = "live") -> None:
+    """Book fills within seconds, between the runs, until Ctrl-C: the venue says when to ask, and its lists say what traded.
+
+    Needs the key that only views. Without it, or while it is down, every run books what it finds: nothing is lost, only later.
+    """
+    from config.live import stream_of, venue_of
+    from config.settings import load
+    from trading.exchange.coinbase.stream import Doorbell
+    from trading.orders import Mode
+
+    bell, settings = Doorbell(), load()
+    with desk_of(plan, _real(mode), trades=False) as desk:
+        stream = stream_of(venue_of(Mode(mode), settings, trades=False), Mode(mode), desk.plan.products, bell)
+        print(f"{desk.book}: listening at {stream.url}; Ctrl-C ends it", flush=True)
+        with stream.listening():
+            try:
+                while True:
+                    _answer(desk, bell)
+            except KeyboardInterrupt:
+                print("not listening any more")
+
+
+def _answer(desk: Desk, bell: Doorbell) -> None:
+    """Waits for the bell and settles. Whoever has the portfolio meanwhile settles by himself; who gets no answer asks again."""
+    from trading.absorber import describe
+    from trading.errors import Busy, Unanswered
+    from trading.hand import at_the_desk
+    from trading.settlement import settle
+
+    if bell.wait(_LISTEN_SECONDS) is None:
+        return
+    try:
+        with at_the_desk(desk):
+            settled = settle(desk)
+    except (Busy, Unanswered) as error:
+        print(f"asked in vain: {error}", flush=True)
+        desk.pause(_AGAIN_SECONDS)
+        bell.ring_for_all("asked in vain")
+        return
+    for fill in settled.fills:
+        print(f"booked: {describe(fill)}", flush=True)
 
 
 # ------------------------------------------------------------------------------------------------------- what they share

@@ -35,9 +35,13 @@ def worker() -> None:
 
 def status(as_json: Json = False) -> None:
     """What runs, the last runs, breaker, equity and open breaks."""
+    from config.alerts import failures
+    from config.halt import halted_by
+    from config.settings import load
     from deployments import stack
     from trading.store.reports import Scope
 
+    settings = load()
     running = stack.status()
     with reports() as ledger:
         everything = Scope()
@@ -51,6 +55,8 @@ def status(as_json: Json = False) -> None:
             "equity": [total_equity([row]) | {"book": row.book, "plan": row.plan} for row in rows],
             "breaks": as_rows(ledger.breaks(everything, open_only=True)),
             "reconciliations": ledger.reconciliation(everything),
+            "halted": halted_by(settings)(),
+            "alerts_not_delivered": [failure._asdict() for failure in failures(settings)],
         }
     if as_json:
         print_json(found)
@@ -63,6 +69,10 @@ def _print(found: dict[str, Any]) -> None:
 
     for name, value in plain(found["stack"]).items():
         print(f"{name.replace('_', ' ')}: {cell(value)}")
+    if found["halted"]:
+        print(f"HALTED: no order is sent ({found['halted']}). Lead out: keel resume --reason ...")
+    print_table("Alerts that were not delivered", found["alerts_not_delivered"], ("destination", "since", "why"),
+                "Alerts: none is waiting.")  # fmt: skip
     print_table(
         "Last cycles", found["cycles"], ("plan", "slot_at", "state", "reason", "started_at", "flow_run_id"), "No cycles yet."
     )

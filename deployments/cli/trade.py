@@ -145,8 +145,10 @@ def _line(row: dict[str, Any]) -> str:
 
 
 @contextmanager
-def desk_of(plan: str, mode: str, capital: Decimal | None = None, *, by_person: bool = False) -> Iterator[Desk]:
-    """The opened desk, `by_person` for what needs one; what was done at it is anchored.
+def desk_of(
+    plan: str, mode: str, capital: Decimal | None = None, *, by_person: bool = False, trades: bool = True
+) -> Iterator[Desk]:
+    """The opened desk, `by_person` for what needs one, `trades` False to do without that key; what was done is anchored.
 
     A mode that does not exist is a usage error.
     """
@@ -156,7 +158,7 @@ def desk_of(plan: str, mode: str, capital: Decimal | None = None, *, by_person: 
 
     if mode not in MODES:
         raise typer.BadParameter(f"found {mode!r}, expected one of {', '.join(MODES)}", param_hint="--mode")
-    with open_desk(plan, mode=Modes(mode), capital=capital, by_person=by_person) as desk:
+    with open_desk(plan, mode=Modes(mode), capital=capital, by_person=by_person, trades=trades) as desk:
         yield desk
         anchor_after(desk)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -23,14 +25,15 @@ import pytest
 from config.anchors import anchor_after, evidence
 from config.clock import wall_clock
 from config.desk import open_desk, open_shadow
-from config.settings import Settings
+from config.settings import PROJECT, Settings
 from tests.builders.plans import LIVELY, plan
 from tests.builders.simulator import Running, running
 from trading import cycle as cycles
 from trading import hand, rollout
 from trading.desk import Desk
 from trading.errors import ConfigurationError, KeelError
-from trading.orders import Mode, Side, State
+from trading.money import floor_to, text
+from trading.orders import Mode, OrderType, Request, Side, State, TimeInForce
 from trading.quality import QualityGate
 from trading.reconcile import reconcile
 from trading.resolution import resolve
@@ -258,3 +261,32 @@ def test_fifty_slots_with_faults_and_kills_end_equal_to_the_venue(rehearsal: Reh
     assert verify(str(rehearsal.settings.database_url), evidence(rehearsal.settings)).ok
     assert ended["killed"] > SLOTS // 20, ended
     assert len(sent) > SLOTS // 2, ended
+
+
+def test_a_fill_is_booked_while_nothing_runs_but_the_listener(rehearsal: Rehearsal) -> None:
+    rehearsal.run()
+    assert rehearsal.person()
+    with rehearsal.desk(by_person=True) as desk:
+        limit = floor_to(desk.exchange.quotes(["BTC-USD"], desk.market_now())["BTC-USD"].bid * Decimal("0.99"), Decimal("0.01"))
+        terms = {"type": OrderType.LIMIT, "limit_price": limit, "time_in_force": TimeInForce.GTC}
+        placed = hand.place(desk, Request(product="BTC-USD", side=Side.BUY, quantity=Decimal("0.0005"), **terms), "rests")  # type: ignore[arg-type]
+        assert placed.order is not None, placed
+        assert placed.order.state is State.OPEN
+    environment = os.environ | {
+        "KEEL_HOME": str(rehearsal.settings.home), "DATABASE_URL": str(rehearsal.settings.database_url),
+        "KEEL_SIMULATOR_HOME": str(rehearsal.settings.simulator_home),
+    }  # fmt: skip
+    command = [sys.executable, "-c", "from deployments.cli import main; main()", "listen", "--mode", "rehearsal"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as listener:
+        try:
+            assert listener.stdout is not None
+            assert "listening at wss://127.0.0.1" in listener.stdout.readline()
+            rehearsal.venue.control("market", {"product_id": "BTC-USD", "price": str(limit * Decimal("0.98"))})
+            rehearsal.venue.control("clock", {"advance": 60})
+            booked = listener.stdout.readline()
+        finally:
+            listener.send_signal(signal.SIGINT)
+    assert booked.startswith(f"booked: buy 0.0005 BTC-USD at {text(limit)}")
+    assert listener.returncode == 0
+    with rehearsal.desk() as desk:
+        assert desk.books.orders([placed.order.id])[placed.order.id].state is State.FILLED

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from trading.errors import ConfigurationError
@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     halt_file: Path | None = Field(
         default=None, description="KEEL_HALT_FILE: while this file exists no order is sent; unset: HALT in KEEL_HOME"
     )
+    alerts: SecretStr = Field(
+        default=SecretStr(""),
+        description="KEEL_ALERTS: Apprise URLs, spaces between; before each its floor, if not warning: critical=mailtos://...",
+    )
+    alert_hosts: str = Field(default="", description="KEEL_ALERT_HOSTS: hosts that alerts by mail or webhook may go to")
     plans: Path = Field(default=PROJECT / "config" / "plans", description="KEEL_PLANS: folder of the plans")
     prefect_port: int | None = Field(
         default=None, ge=1, le=65535, description="KEEL_PREFECT_PORT: port of server and UI; unset: the first free from 4200"

@@ -10,6 +10,7 @@ from config.anchors import anchor_after
 from config.desk import open_desk, open_shadow
 from flows.parameters import RealParameters
 from flows.trade import cycle_as_tasks
+from tasks.alerts import alert, run_failed
 from tasks.publishing import outcome
 from tasks.rollout import demote, shadow
 from tasks.runtime import author, due, real_run_name, warm_up
@@ -23,7 +24,15 @@ def _name() -> str:
     return real_run_name(params.plan, params.mode)
 
 
-@flow(name="trade", flow_run_name=_name, retries=0, persist_result=False, log_prints=True)
+@flow(
+    name="trade",
+    flow_run_name=_name,
+    retries=0,
+    persist_result=False,
+    on_failure=[run_failed],
+    on_crashed=[run_failed],
+    log_prints=True,
+)
 def trade(params: RealParameters) -> State[str]:
     """Decides and trades one slot of a plan with real orders, live or in rehearsal; then the same slot on paper.
 
@@ -36,6 +45,7 @@ def trade(params: RealParameters) -> State[str]:
         cycle = cycle_as_tasks(desk, at)
         demote(lambda: desk)
         anchor_after(desk)
+        alert(desk)
         state = outcome(cycle)
     with open_shadow(params.plan, mode, author=author) as paper:
         shadow(lambda: paper, cycle.slot_at)

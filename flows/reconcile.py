@@ -10,6 +10,7 @@ from prefect.states import Completed, Failed
 from config.anchors import anchor_after
 from config.desk import open_desk
 from flows.parameters import ReconcileParameters
+from tasks.alerts import alert, run_failed
 from tasks.reporting import Shared, publish_reconciliation, reconcile_positions
 from tasks.runtime import author, scheduled_at
 from trading.orders import Mode
@@ -19,7 +20,14 @@ def _name() -> str:
     return f"reconcile {flow_run.parameters['params'].plan} {scheduled_at():%Y-%m-%d}"
 
 
-@flow(name="reconcile", flow_run_name=_name, retries=0, persist_result=False)
+@flow(
+    name="reconcile",
+    flow_run_name=_name,
+    retries=0,
+    persist_result=False,
+    on_failure=[run_failed],
+    on_crashed=[run_failed],
+)
 def reconcile(params: ReconcileParameters) -> State[str]:
     """Compares orders, fills and balances of a plan's portfolio with the exchange; fails when they differ."""
     with open_desk(params.plan, mode=Mode(params.mode), trades=False, author=author) as desk:
@@ -27,4 +35,5 @@ def reconcile(params: ReconcileParameters) -> State[str]:
         found = reconcile_positions(shared)
         line = publish_reconciliation(shared, found)
         anchor_after(desk)
+        alert(desk)
     return Completed(message=line) if found.clean else Failed(message=line)

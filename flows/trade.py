@@ -12,6 +12,7 @@ from config.anchors import anchor_after
 from config.desk import open_desk
 from flows.parameters import PlanParameters
 from tasks import cycle as step
+from tasks.alerts import alert, run_failed
 from tasks.publishing import outcome, publish
 from tasks.runtime import author, due, run_name, warm_up
 from trading.cycle import Cycle, concluded
@@ -25,7 +26,15 @@ def _name() -> str:
     return run_name(flow_run.parameters["params"].plan)
 
 
-@flow(name="trade", flow_run_name=_name, retries=0, persist_result=False, log_prints=True)
+@flow(
+    name="trade",
+    flow_run_name=_name,
+    retries=0,
+    persist_result=False,
+    on_failure=[run_failed],
+    on_crashed=[run_failed],
+    log_prints=True,
+)
 def trade(params: PlanParameters) -> State[str]:
     """Decides and trades one slot of a plan on paper, then reconciles and reports.
 
@@ -35,6 +44,7 @@ def trade(params: PlanParameters) -> State[str]:
     with open_desk(params.plan, mode=Mode.PAPER, author=author) as desk:
         cycle = cycle_as_tasks(desk, due())
         anchor_after(desk)
+        alert(desk)
         return outcome(cycle)
 
 

@@ -351,7 +351,8 @@ class Books:
     def errors(self, book: str, plan: str, window: int = 20) -> tuple[int, int, int]:
         """(consecutive failures at the end, operations, failed operations) of the last `window` operations."""
         rows = self._rows(
-            "select ok from keel.operation where book = %s and plan = %s and kind <> 'anchor' order by id desc limit %s",
+            """select ok from keel.operation where book = %s and plan = %s and kind not in ('anchor', 'alert')
+               order by id desc limit %s""",
             book,
             plan,
             window,

@@ -22,7 +22,7 @@ def plan_signs(desk: Desk, portfolio: Portfolio, market: Market) -> Signs:
     found = told(desk.books.connection, desk.book, desk.plan.name, desk.market_now())
     equity, start = portfolio.equity(market.quotes), found.week_start_equity
     return {
-        "weekly_loss": ONE - equity / start if equity is not None and start else None,
+        "weekly_loss": None if equity is None else ONE - equity / start if start else ZERO,  # no mark yet since the resume
         "losing_exits": found.losing_exits,
         "mean_slippage": found.mean_slippage or ZERO,
         "rejects": found.rejects,

@@ -17,7 +17,8 @@ import pandas as pd
 from config.desk import assembled
 from config.postgres import EmbeddedPostgres, find_binaries
 from trading.desk import Desk, open_books
-from trading.market import COLUMNS, Candles, Market, Product, Quote
+from trading.exchange.port import Exchange
+from trading.market import COLUMNS, Candles, Market, MarketSource, Product, Quote
 from trading.plan import Limits, Plan
 from trading.store.database import Connection, connect, migrate
 
@@ -65,7 +66,7 @@ def see(desk: Desk, at: datetime) -> Market:
     starts = np.array([int(at.timestamp()) - 3600])
     desk.market_time = at
     desk.market = market = Market(
-        at=at, products=desk.exchange.products(PRODUCTS), quotes=desk.source.quotes(PRODUCTS, at),
+        at=at, products=desk.source.products(PRODUCTS), quotes=desk.source.quotes(PRODUCTS, at),
         candles=Candles(interval="1h", products=PRODUCTS, starts=starts, volume=volume, **dict.fromkeys(PRICES, price)),
     )  # fmt: skip
     return market
@@ -91,19 +92,26 @@ def ledger() -> Iterator[str]:
 
 
 @contextmanager
-def still_desk(url: str) -> Iterator[Desk]:
-    """The real desk (journal, books, paper exchange) over the still market, its books opened, its slot claimed by nobody."""
+def still_desk(
+    url: str, products: tuple[str, ...] = PRODUCTS, exchange: Exchange | None = None, source: MarketSource | None = None
+) -> Iterator[Desk]:
+    """The real desk (journal, books, paper exchange) over the still market, its books opened, its slot claimed by nobody.
+
+    With another `exchange` the capital is on that account already.
+    """
     wide = CAPITAL * 1000
     limits = Limits(
         max_order_size_usd=wide, max_daily_volume_usd=wide, max_open_positions=10**6, max_daily_loss_usd=wide,
         max_position_size=Decimal(1), max_portfolio_volatility=Decimal(100),
     )  # fmt: skip
     plan = Plan.model_validate({
-        "name": "bench", "portfolio": "bench", "products": PRODUCTS, "capital": CAPITAL, "limits": limits,
+        "name": "bench", "portfolio": "bench", "products": products, "capital": CAPITAL, "limits": limits,
         "strategy": {"name": "crossover"},
     })  # fmt: skip
-    with assembled(plan, source=Still(), url=url) as desk:
-        see(desk, START)
+    with assembled(plan, source=source or Still(), url=url) as desk:
+        if exchange is not None:
+            desk.exchange, desk.fund = exchange, lambda *_: None
+        see(desk, desk.source.now())
         open_books(desk)
         yield desk
 

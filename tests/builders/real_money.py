@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from config.credentials.places import PLAIN, SECRETS
 from tests.builders.keys import made_key
 from tests.builders.venues import QuickExchange, QuietMarket
 from trading.desk import Desk
+from trading.exchange.coinbase import KeyPermissions
 
 LIMITS = {
     "MAX_ORDER_SIZE_USD": "50",
@@ -46,10 +48,20 @@ def only(patch: pytest.MonkeyPatch, home: Path, **settings: str) -> None:
         patch.setenv(name, value)
 
 
-def at_a_fake_venue(desk: Desk, dollars: str = "10000") -> QuickExchange:
+class FakeVenue(QuickExchange):
+    """A venue in memory that also answers what the checks of live trading ask."""
+
+    def permissions(self) -> KeyPermissions:
+        return KeyPermissions(can_view=True, can_trade=True, can_transfer=False, portfolio="main")
+
+    def venue_time(self) -> datetime:
+        return datetime.now(UTC)
+
+
+def at_a_fake_venue(desk: Desk, dollars: str = "10000") -> FakeVenue:
     """Puts a venue in memory in the place of Coinbase, with that much in its account; it counts what it is sent."""
     market = QuietMarket({"BTC-USD": "50000", "ETH-USD": "2000"}, desk.wall())
-    venue = QuickExchange(market)
+    venue = FakeVenue(market)
     venue.name = market.name
     venue.fund("USD", Decimal(dollars), "the account")
     desk.exchange, desk.source = venue, market

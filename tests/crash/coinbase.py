@@ -141,6 +141,10 @@ class CoinbasePlace(Place):
 
     def wait(self, seconds: float) -> None:
         super().wait(seconds)
+        self.pause(seconds)
+
+    def pause(self, seconds: float) -> None:
+        """Only the venue's time: the ledger stamps by a clock of its own, and to it no lag of the venue has passed."""
         self.at += timedelta(seconds=seconds)
         self._move_clock()
         if self.source is not None:

@@ -106,6 +106,10 @@ class Place:
     def wait(self, seconds: float) -> None:
         self.passed_seconds += seconds
 
+    def pause(self, seconds: float) -> None:
+        """What the desk does between two looks."""
+        self.wait(seconds)
+
     def next_slot(self) -> None:
         self.at += timedelta(hours=1)
 
@@ -182,7 +186,7 @@ def opened(place: Place, story: Story, points: Failpoints) -> Iterator[Desk]:
             plan=made, mode=Mode.PAPER, strategy=create(made.strategy), source=market, exchange=exchange,
             journal=Journal(sessions, lambda: Author("crash")), books=Books(sessions[Role.DECIDE]),
             candles=CandleStore(sessions[Role.DECIDE], market.name), gate=QualityGate(), wall=place.wall,
-            monotonic=lambda: 0.0, pause=place.wait, fund=fund,
+            monotonic=lambda: 0.0, pause=place.pause, fund=fund,
         )  # fmt: skip
         yield points.around(desk)
 

@@ -24,6 +24,9 @@ AT_COINBASE = {
     "fills that are listed after the second look": Story(
         0, ("html_502",), ((79,), (95,), (18,)), refused_reads=2, fill_lag_seconds=90
     ),
+    "late fills of orders that followed several pauses": Story(
+        0, ("refuse without a reason", "refuse without a reason", "accept_then_502"), ((66,), (28,)), fill_lag_seconds=90
+    ),
     "a create that is still under way": Story(0, ("delayed before it acts",), ((20,),)),
 }
 

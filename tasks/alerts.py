@@ -14,6 +14,7 @@ from config.settings import load
 from trading.desk import Desk
 from trading.errors import ConfigurationError
 from trading.incidents import Incident, Severity, incidents
+from trading.safety import needs_checks
 from trading.store.journal import Change
 
 
@@ -35,14 +36,32 @@ def run_failed(flow: Flow[Any, Any], run: FlowRun, state: State[Any]) -> None:
         do="the run's page in the Prefect UI, then `keel status`",
     )
     with suppress(ConfigurationError, OSError):  # shown by `keel status`, and recorded by the next run
-        Alerts(load()).tell([incident], now, whole=False)
+        Alerts(load()).tell([incident], now, lasting=())
+
+
+def unsafe(desk: Desk) -> list[Incident]:
+    """That the checks of live trading forbid what this run would have sent: once a day for each set of checks."""
+    if not needs_checks(desk.mode) or not desk.safety.failed:
+        return []
+    failed = desk.safety.failed
+    names = ", ".join(check.name for check in failed)
+    return [
+        Incident(
+            key=f"unsafe:{desk.book}:{wall_clock():%Y-%m-%d}:{names}",
+            severity=Severity.WARNING,
+            title=f"{desk.book} may not {'take new risk' if all(check.risk_only for check in failed) else 'trade'}: {names}",
+            evidence="; ".join(map(str, failed))[:500],
+            still_works="settling and reconciling of what is live; the paper shadow trades on",
+            do=f"keel check-live --mode {desk.mode}",
+        )
+    ]
 
 
 def told(desk: Desk) -> list[Failure]:
     """Tells every open breaker and break of the ledger; returns, and records, the destinations that failed."""
     try:
         alerts = Alerts(load())
-        found = alerts.tell(incidents(desk.books.connection), wall_clock()) if alerts.places else []
+        found = alerts.tell([*incidents(desk.books.connection), *unsafe(desk)], wall_clock()) if alerts.places else []
     except (ConfigurationError, OSError) as error:
         found = [Failure("all destinations", "", str(error))]
     if found:

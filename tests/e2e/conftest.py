@@ -172,9 +172,10 @@ class Stack:
         })  # fmt: skip
         return sorted(runs, key=lambda run: run["start_time"] or run["expected_start_time"])
 
-    def trigger(self, deployment: str) -> str:
-        """Id of a run by hand, as the UI's button makes it."""
-        return str(self.api(f"/deployments/{self.deployment(deployment)['id']}/create_flow_run", {})["id"])
+    def trigger(self, deployment: str, parameters: dict[str, Any] | None = None) -> str:
+        """Id of a run by hand, as the UI's button makes it; with the form's parameters, or those of the deployment."""
+        body = {} if parameters is None else {"parameters": parameters}
+        return str(self.api(f"/deployments/{self.deployment(deployment)['id']}/create_flow_run", body)["id"])
 
     def await_state(self, run_id: str, *states: str, seconds: float = 90) -> dict[str, Any]:
         def reached() -> dict[str, Any] | None:

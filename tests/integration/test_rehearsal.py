@@ -26,6 +26,7 @@ from config.anchors import anchor_after, evidence
 from config.clock import wall_clock
 from config.desk import open_desk, open_shadow
 from config.settings import PROJECT, Settings
+from tasks.alerts import unsafe
 from tests.builders.plans import LIVELY, plan
 from tests.builders.simulator import Running, running
 from trading import cycle as cycles
@@ -135,6 +136,19 @@ def test_a_new_rehearsal_sends_nothing_until_a_person_has_led_it_out(rehearsal: 
     assert rehearsal.venue.oracle["orders"] == []
     assert rehearsal.person()
     assert rehearsal.bought()
+
+
+def test_what_the_checks_forbid_is_an_incident_and_nothing_is_one_when_they_pass(rehearsal: Rehearsal) -> None:
+    with rehearsal.desk() as desk:
+        cycles.run(desk)
+        (incident,) = unsafe(desk)
+    assert incident.title == "rehearsal:main may not trade: reconciled, anchor, breaker, arming"
+    assert incident.key.startswith("unsafe:rehearsal:main:")
+    assert rehearsal.person()
+    rehearsal.next_hour()
+    with rehearsal.desk() as desk:
+        cycles.run(desk)
+        assert unsafe(desk) == []
 
 
 def test_the_end_of_the_arming_stops_new_risk_and_lets_exits_go(rehearsal: Rehearsal) -> None:

@@ -1,0 +1,108 @@
+"""The deployment `trade/live` through a real Prefect server and its own worker, in rehearsal against the simulated Coinbase.
+
+Five slots; the venue takes an order and drops its answer, and one run is killed. The books end equal to the venue's truth.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.builders.simulator import Running, running
+from tests.e2e.conftest import KEEL, Stack, until
+
+pytestmark = pytest.mark.e2e
+LIVE, PLAN = "trade/live", "lively"
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+@pytest.fixture
+def venue(stack: Stack) -> Iterator[Running]:
+    options = ("--prices", "synthetic", "--start", "2026-03-01T00:10:00Z", "--public-rate", "0")
+    with running(stack.home / "simulator", *options) as simulator:
+        yield simulator
+
+
+@contextmanager
+def live_worker(stack: Stack) -> Iterator[None]:
+    log = (stack.home / "logs" / "live-worker.log").open("w")
+    with log, subprocess.Popen([KEEL, "worker"], cwd=stack.home, env=_without_prefect(stack), stdout=log, stderr=log) as process:
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+def _without_prefect(stack: Stack) -> dict[str, str]:
+    return {name: value for name, value in stack.environment.items() if not name.startswith("PREFECT_")}
+
+
+def keel(stack: Stack, *command: str) -> str:
+    done = stack.run(*command, "--plan", PLAN, "--mode", "rehearsal", USER="anna")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def write_plan(stack: Stack) -> None:
+    """A plan that trades at every slot: buys at one, sells at the next."""
+    plans = Path(stack.environment["KEEL_PLANS"])
+    lines = (plans / "default.toml").read_text().splitlines()
+    strategy = lines.index("[strategy]")
+    end = next(
+        number for number in range(strategy + 1, len(lines)) if lines[number].startswith("[") and "strategy" not in lines[number]
+    )
+    lines[strategy:end] = ["[strategy]", 'name = "deployments.bench.cycle:EveryOther"', ""]
+    (plans / f"{PLAN}.toml").write_text("\n".join(lines).replace('"default"', f'"{PLAN}"').replace('"main"', f'"{PLAN}"'))
+
+
+def run_process(run_id: str) -> int | None:
+    """Process id of a flow run's engine."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"PREFECT__FLOW_RUN_ID={run_id}".encode() in (folder / "environ").read_bytes():
+                return int(folder.name)
+        except OSError:  # it ended meanwhile
+            continue
+    return None
+
+
+def test_five_slots_in_rehearsal_through_the_live_pool_end_equal_to_the_venue(stack: Stack, venue: Running) -> None:
+    write_plan(stack)
+    keel(stack, "reconcile")
+    keel(stack, "breaker", "resume", "--reason", "first rehearsal")
+    keel(stack, "arm", "--reason", "first rehearsal")
+    keel(stack, "check-live")
+    states = []
+    with live_worker(stack):
+        for number in range(5):
+            venue.control("clock", {"advance": 3600})
+            if number == 0:
+                venue.fault("accept_then_drop")
+            run_id = stack.trigger(LIVE, {"params": {"plan": PLAN, "mode": "rehearsal"}})
+            if number == 3:
+                os.kill(until("the run's process", partial(run_process, run_id), 60), signal.SIGKILL)
+            states.append(stack.await_state(run_id, *ENDED, seconds=120)["state_type"])
+    assert states == ["COMPLETED", "COMPLETED", "COMPLETED", "CRASHED", "COMPLETED"]
+    keel(stack, "reconcile")
+    orders = json.loads(stack.run("orders", "--mode", "rehearsal", "--json").stdout)
+    truth = venue.oracle
+    assert {row["client_order_id"]: Decimal(row["filled_size"]) for row in truth["orders"]} == {
+        row["client_order_id"]: Decimal(row["filled"]) for row in orders if row["exchange_order_id"]
+    }
+    assert {row["state"] for row in orders} == {"filled"}
+    shadow = json.loads(stack.run("orders", "--portfolio", f"{PLAN}-r-shadow", "--json").stdout)
+    assert {row["mode"] for row in shadow} == {"paper"}
+    proved = json.loads(stack.run("verify", "--json").stdout)
+    assert [check["name"] for check in proved["checks"] if not check["ok"]] == []
+    names = [artifact["key"] for artifact in stack.api("/artifacts/latest/filter", {})]
+    assert {f"trade-{PLAN}", f"shadow-{PLAN}"} <= set(names)

@@ -284,7 +284,8 @@ def first_missing(stored: Candles) -> dict[str, int]:
 
 def evaluation_row(desk: Desk, slot: str, judged: Approved | Refused) -> dict[str, object]:
     """The row of a `Change` that stores how a request was judged; one slot, product and leg is judged once."""
-    request = judged.request
+    request, quote = judged.request, judged.evaluation.lane.quote
+    seen = None if quote is None else {"bid": quote.bid, "ask": quote.ask}  # what the spread of its costs is told by
     return {
         "id": derived_id("evaluation", desk.book, desk.plan.name, slot, request.product, str(request.leg)),
         "book": desk.book,
@@ -293,6 +294,6 @@ def evaluation_row(desk: Desk, slot: str, judged: Approved | Refused) -> dict[st
         "product": request.product,
         "leg": request.leg,
         "approved": isinstance(judged, Approved),
-        "body": {"request": request_row(request), **judged.evaluation.to_dict()},
+        "body": {"request": request_row(request), "quote": seen, **judged.evaluation.to_dict()},
         "plan_sha": desk.plan.sha256,
     }

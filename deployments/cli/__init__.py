@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from deployments.cli import bench, books, control, credentials, explain, ledger, live, simulator, stack, trade, verify
+from deployments.cli import bench, books, control, credentials, evidence, explain, ledger, live, simulator, stack, trade, verify
 
 app = typer.Typer(
     name="keel",
@@ -22,10 +22,12 @@ app = typer.Typer(
 app.command(rich_help_panel="Stack")(stack.up)
 app.command(rich_help_panel="Stack")(stack.down)
 app.command(rich_help_panel="Stack")(stack.status)
+app.command(rich_help_panel="Stack")(stack.watchdog)
 app.command(rich_help_panel="Stack")(stack.worker)
 for command in (books.orders, books.fills, books.positions, books.pnl, books.equity):
     app.command(rich_help_panel="Books")(command)
 app.command(rich_help_panel="Books")(explain.explain)
+app.command(rich_help_panel="Books")(evidence.costs)
 app.command(rich_help_panel="Books")(verify.verify)
 app.command(rich_help_panel="Books")(verify.anchor)
 for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):

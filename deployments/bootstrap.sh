@@ -1,5 +1,6 @@
 #!/bin/sh
-# Completes .venv from uv.lock: `bootstrap.sh` to run, `bootstrap.sh dev` to test as well.
+# Completes .venv from uv.lock: `bootstrap.sh` to run, `bootstrap.sh dashboard` with the dashboard,
+# `bootstrap.sh dev` to test as well.
 # Safe to run again, and after an interruption: a stamp is written only when a step has ended.
 set -eu
 cd "$(dirname "$0")/.."
@@ -69,8 +70,11 @@ is_current() { # with the test tools counts for running, too
 
 install_locked() {
   say "installing what uv.lock names (about a minute the first time)"
-  groups=
-  if [ "$1" = dev ]; then groups='--group dev'; fi
+  case "$1" in
+    dev) groups='--group dev --extra dashboard' ;;
+    dashboard) groups='--extra dashboard' ;;
+    *) groups= ;;
+  esac
   quiet=--quiet
   if [ -t 2 ]; then quiet=; fi
   # The project's own Python only: uv neither downloads one nor looks for another environment. --inexact leaves the

@@ -58,6 +58,50 @@ def costs(
         print_table("In all", _shown(_sums(total)), ("asset", "orders", "unknown", "notional", *PARTS, "bp"), "")
 
 
+Year = Annotated[int, typer.Option("--year", help="The year of the sales, UTC.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV for a spreadsheet.")]
+GAIN_COLUMNS = ("acquired", "disposed", "product", "quantity", "proceeds", "cost", "fees", "gain", "held_days")
+
+
+def gains(
+    year: Year,
+    mode: ModeChoice = None,
+    portfolio: Portfolio = None,
+    plan: PlanChoice = None,
+    csv: Csv = False,
+    as_json: Json = False,
+) -> None:
+    """Gains by lot, as the portfolio gives lots up: acquired, disposed, proceeds, cost, fees, gain, days held."""
+    from trading.gains import gain_sums
+    from trading.store.costing import gains as gains_of
+
+    with reports() as ledger:
+        found = gains_of(ledger, scope(mode, portfolio, plan), year)
+    rows, sums = as_rows(found), as_rows(gain_sums(found))
+    if csv:
+        _print_csv(rows, ("book", "plan", *GAIN_COLUMNS, "net", "asset", "basis_known", "source", "lot"))
+    elif as_json:
+        print_json({"year": year, "gains": rows, "sums": sums})
+    else:
+        amounts = ("proceeds", "cost", "fees", "gain", "net")
+        print_table(f"Gains of {year}", _rounded(rows, amounts[:4]), ("plan", *GAIN_COLUMNS), f"No sales in {year}.")
+        if sums:
+            print_table("In all", _rounded(sums, amounts), ("plan", "asset", "parts", *amounts), "")
+
+
+def _rounded(rows: Sequence[dict[str, Any]], amounts: Sequence[str]) -> list[dict[str, Any]]:
+    return [row | {name: rounded(row[name]) for name in amounts} for row in rows]
+
+
+def _print_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    import csv
+    import sys
+
+    writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
 def _sums(sums: Sequence[CostSum]) -> list[dict[str, Any]]:
     from trading.costs import spelled
 

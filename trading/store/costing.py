@@ -1,14 +1,15 @@
-"""What orders cost, read from the ledger: intents, fills, the quotes that were judged, and the stored candles."""
+"""What orders cost and what sales gained, read from the ledger."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from trading.costs import OrderCosts, Traded, costs_of
+from trading.gains import Gain, with_shared_fees
 from trading.market import INTERVALS
 from trading.money import ZERO, dec, text
 from trading.orders import LIVE_STATES, Side
@@ -90,3 +91,26 @@ def _fee(fill: FillRow) -> Decimal | None:
     base, quote = fill.product.split("-", 1)
     values = {quote: fill.fee, base: fill.fee * fill.price}
     return values.get(fill.fee_asset)
+
+
+# What brings nothing is no sale: a fee paid in coin, a withdrawal, a lot that joins a pool. What was reversed never happened.
+_GAINS = """
+  select l.book, l.plan, l.product, t.source_id as source, cast(l.id as text) as lot, l.acquired_at as acquired,
+         t.effective_at as disposed, m.quantity, m.proceeds, m.cost, l.basis_known,
+         (select coalesce(sum(p.amount), 0) from keel.posting p join keel.account a on a.id = p.account_id
+          where p.txn_id = t.id and a.kind = 'fees' and a.plan = l.plan and a.asset = split_part(l.product, '-', 2)) as fees
+  from keel.lot_match m join keel.lot l on l.id = m.lot_id join keel.txn t on t.id = m.txn_id
+  where t.reverses is null and not exists (select from keel.txn r where r.reverses = t.id) and m.proceeds <> 0
+    and t.effective_at >= :start and t.effective_at < :end and {where}
+  order by t.effective_at, t.seq, m.line
+"""
+
+
+def gains(ledger: Reports, scope: Scope, year: int) -> list[Gain]:
+    """Every part of a lot that a sale of the year (UTC) gave up, by the portfolio's lot method, oldest sale first.
+
+    Their sum is what the ledger posted as realised in that year, reversals and corrections included.
+    """
+    start, end = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+    rows = ledger._mappings(_GAINS.format(where=scope.where("l")), start=start, end=end, **scope.values)  # noqa: SLF001 - see above
+    return with_shared_fees([Gain(**row) for row in rows])

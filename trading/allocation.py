@@ -19,6 +19,7 @@ from trading.money import ONE, ZERO, ceil_to, dec, floor_to, text
 from trading.orders import OrderType, Request, Side, TimeInForce
 from trading.plan import Plan, order_price
 from trading.portfolio import Portfolio, Position
+from trading.risk.lanes import day_volumes
 from trading.strategies import Strategy, explain
 
 LEGS_MAX = 20  # slices of one exit in one slot: a larger holding is sold over several slots
@@ -80,8 +81,11 @@ class _Room:
     def __init__(self, sizing: _Sizing, equity: Decimal, exits: Iterable[Request]) -> None:
         plan, portfolio, market = sizing.plan, sizing.portfolio, sizing.market
         self.equity = equity
-        self.volume = plan.limits.max_daily_volume_usd - portfolio.day_volume
-        self.volume -= sum((exit_.quantity * order_price(exit_, market.quotes[exit_.product]) for exit_ in exits), ZERO)
+        sold = sum((exit_.quantity * order_price(exit_, market.quotes[exit_.product]) for exit_ in exits), ZERO)
+        self.volume = plan.limits.max_daily_volume_usd - portfolio.day_volume - sold
+        hourly = plan.controls.max_hourly_share * plan.limits.max_daily_volume_usd
+        self.hour_volume = hourly - portfolio.hour_volume - sold
+        self.traded = dict(zip(market.candles.products, day_volumes(market.candles).tolist(), strict=True))
         self.cash = (portfolio.cash_free - plan.allocation.cash_reserve * equity) / plan.costs.outlay
         self.active = {id_ for id_, position in portfolio.positions.items() if position.quantity}
         self.active |= {id_ for id_, notional in portfolio.working.items() if notional}
@@ -90,6 +94,7 @@ class _Room:
 
     def take(self, product: str, notional: Decimal) -> None:
         self.volume -= notional
+        self.hour_volume -= notional
         self.cash -= notional
         self.exposure -= notional
         self.active.add(product)
@@ -288,6 +293,8 @@ def _clipped(wanted: Decimal, move: _Move, sizing: _Sizing, room: _Room) -> Deci
         ("order_size_max", limits.max_order_size_usd),
         ("position_size", (limits.max_position_size - (move.current or ZERO)) * room.equity),
         ("daily_volume", room.volume),
+        ("hourly_volume", room.hour_volume),
+        ("volume_share", sizing.plan.controls.max_volume_share * dec(room.traded.get(move.product, 0.0)) * move.quote.mid),
         ("balance", room.cash),
         ("leverage", room.exposure),
     )

@@ -11,7 +11,7 @@ after the other without an orchestrator; the flows wrap the same functions as ta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,7 +35,7 @@ from trading.money import stamp
 from trading.orders import Side, slot_name
 from trading.portfolio import Portfolio
 from trading.quality import Verdict as QualityVerdict
-from trading.risk import Approved, Refused, validate
+from trading.risk import Approved, Opinions, Refused, validate
 from trading.risk import breaker as breakers
 from trading.store.journal import Change, Claim
 
@@ -59,6 +59,8 @@ class Cycle:
     quality: QualityVerdict | None = None
     market: Market | None = None
     signals: dict[str, float] = field(default_factory=dict)
+    signals_before: dict[str, float] = field(default_factory=dict)
+    """Those of one candle earlier: how many turned at once is checked."""
     portfolio: Portfolio | None = None
     proposal: Proposal | None = None
     refused: list[Refused] = field(default_factory=list)
@@ -165,8 +167,13 @@ def evaluate_signals(desk: Desk, cycle: Cycle) -> None:
     """The strategy's view of every product at the slot, −1 to 1; a product without an opinion is left out."""
     if not cycle.trades or cycle.market is None:
         return
-    found = strategies.latest(desk.strategy, cycle.market.candles)
-    cycle.signals = {product: signal for product, signal in found.items() if not math.isnan(signal)}
+    candles = cycle.market.candles
+    cycle.signals = _opinions(strategies.latest(desk.strategy, candles))
+    cycle.signals_before = _opinions(strategies.before_latest(desk.strategy, candles))
+
+
+def _opinions(signals: Mapping[str, float]) -> dict[str, float]:
+    return {product: signal for product, signal in signals.items() if not math.isnan(signal)}
 
 
 def validate_orders(desk: Desk, cycle: Cycle) -> None:
@@ -180,7 +187,8 @@ def validate_orders(desk: Desk, cycle: Cycle) -> None:
     cycle.proposal = allocate(plan, cycle.signals, market, portfolio, size_factor=factor, strategy=desk.strategy)
     slot = slot_name(plan.name, cycle.slot_at)
     change = Change()
-    for judged in validate(plan, cycle.proposal.requests, market, portfolio, cycle.market_at):
+    opinions = Opinions(now=cycle.signals, before=cycle.signals_before)
+    for judged in validate(plan, cycle.proposal.requests, market, portfolio, at, opinions):
         approved = isinstance(judged, Approved)
         (cycle.approved if approved else cycle.refused).append(judged)  # type: ignore[arg-type]
         change.add("evaluations", **evaluation_row(desk, slot, judged))

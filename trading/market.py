@@ -169,6 +169,12 @@ class Market:
     quotes: Mapping[str, Quote]
     gated: Mapping[str, str] = field(default_factory=dict)
     """Product -> the failed expectation; a gated product takes no new risk in this cycle."""
+    second: Mapping[str, Quote] = field(default_factory=dict)
+    """Quotes of an independent source, where there is one: only ever compared with, never traded on."""
+    taker_fee: Decimal | None = None
+    """What the venue says that an immediate fill costs this account now; None where it was not asked."""
+    cash_at_venue: Decimal | None = None
+    """Cash that the venue says is free, less what our own holds reserve beyond its own; None where it was not asked."""
 
 
 class MarketSource(Protocol):

@@ -69,6 +69,10 @@ def bench_plan(count: int) -> Plan:
         "capital": Decimal(1000) * count, "limits": limits, "strategy": {"name": "bench"},
         "allocation": {"weight": Decimal("0.5") / count, "no_trade_band": Decimal("0.0001") / count},
         "costs": {"taker_fee": "0.001", "maker_fee": "0.001"},
+        "controls": {
+            "max_volume_share": 1, "max_hourly_share": 1, "max_orders_per_day": 10**6, "max_messages_per_minute": 10**6,
+            "max_correlated_variance": 1, "max_flip_share": 1,
+        },
         "breaker": {"max_open_positions": 10**6, "max_volatility": 100, "max_drawdown": 1, "max_daily_loss": 1},
     })  # fmt: skip
 

@@ -38,14 +38,18 @@ LIVELY: dict[str, Any] = {
 
 
 def plan(**changes: Any) -> Plan:
-    """A moderate plan on BTC-USD and ETH-USD. Nested parts are given as dicts; `limits` changes single limits."""
+    """A moderate plan on BTC-USD and ETH-USD. Nested parts are given as dicts; `limits` changes single limits.
+
+    Tests repeat an order within minutes and mean it: the control that takes the second for a slip is off unless it is set.
+    """
     limits = Limits.model_validate(MODERATE | changes.pop("limits", {}))
+    controls = {"duplicate_seconds": 0} | changes.pop("controls", {})
     fields = {
         "name": "default",
         "products": ("BTC-USD", "ETH-USD"),
         "strategy": {"name": "crossover", "parameters": {"fast": 12, "slow": 48}},
     }
-    return Plan.model_validate(fields | changes | {"limits": limits})
+    return Plan.model_validate(fields | changes | {"limits": limits, "controls": controls})
 
 
 def product(id_: str = "BTC-USD", **changes: Any) -> Product:
@@ -87,13 +91,13 @@ def portfolio(cash: str = "1000", *positions: Position, **changes: Any) -> Portf
 
 
 def flat_candles(prices: Mapping[str, str], rows: int = 200, interval: str = "1h", end: datetime = NOON) -> Candles:
-    """Candles that hardly move around the given prices and close at `end`: a quiet market."""
+    """Candles that hardly move around the given prices and close at `end`: a quiet market, with 1,000,000 in quote a candle."""
     seconds = interval_seconds(interval)
     starts = np.arange(rows, dtype=np.int64) * seconds + int(end.timestamp()) - rows * seconds
     close = np.array([float(price) for price in prices.values()]) * (1 + 0.0005 * (-1.0) ** np.arange(rows))[:, np.newaxis]
     return Candles(
         interval=interval, products=tuple(prices), starts=starts,
-        open=close, high=close * 1.001, low=close * 0.999, close=close, volume=np.ones_like(close),
+        open=close, high=close * 1.001, low=close * 0.999, close=close, volume=1e6 / close,
     )  # fmt: skip
 
 

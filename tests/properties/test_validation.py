@@ -15,7 +15,7 @@ from trading.risk import Approved, Validator, validate
 
 IDS = ("BTC-USD", "ETH-USD", "SOL-USD", "XXX-USD")
 THERE = market({"BTC-USD": "50000", "ETH-USD": "2000", "SOL-USD": "150"})
-PLAN = plan(products=IDS[:3])
+PLAN = plan(products=IDS[:3], controls={"max_entries_per_slot": 3, "max_hourly_share": 1})
 HELD = portfolio("400", position(quantity="0.004"), position("SOL-USD", "1", "150", held="0.5"), day_volume=Decimal(100))
 
 quantities = st.one_of(

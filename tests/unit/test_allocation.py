@@ -6,9 +6,10 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.builders.plans import NOON, market, plan, portfolio, position, product, quote
+from tests.builders.plans import NOON, flat_candles, market, plan, portfolio, position, product, quote
 from trading.allocation import LEGS_MAX, Proposal, allocate
 from trading.market import Market
 from trading.money import text
@@ -108,6 +109,7 @@ def test_exits_come_before_entries_and_entries_by_strength() -> None:
         ({"max_order_size_usd": "100"}, {}, "0.002", "order_size_max: observed 200, limit 100"),
         ({"max_position_size": "0.1"}, {}, "0.002", "position_size: observed 0.2, limit 0.1"),
         ({"max_daily_volume_usd": "150"}, {"day_volume": Decimal(50)}, "0.002", "daily_volume: observed 200, limit 100"),
+        ({"max_daily_volume_usd": "300"}, {"hour_volume": Decimal(50)}, "0.002", "hourly_volume: observed 200, limit 100"),
         ({}, {"cash_held": Decimal("878.7494")}, "0.002", "balance: observed 200, limit 100"),
         ({}, {"working": {"ETH-USD": Decimal(900)}}, "0.002", "leverage: observed 200, limit 100"),
     ],
@@ -115,15 +117,24 @@ def test_exits_come_before_entries_and_entries_by_strength() -> None:
 def test_an_entry_is_cut_to_each_limit_and_says_so(
     limits: dict[str, Any], changes: dict[str, Any], quantity: str, clip: str
 ) -> None:
-    proposal = proposed({"BTC-USD": 1.0}, portfolio(**changes), plan(limits=ROOMY | limits))
+    controls = {} if clip.startswith(("hourly", "volume_share")) else {"max_hourly_share": 1}
+    proposal = proposed({"BTC-USD": 1.0}, portfolio(**changes), plan(limits=ROOMY | limits, controls=controls))
     assert orders(proposal) == [f"buy BTC-USD {quantity} leg 0"]
     assert [str(found) for found in proposal.clips] == [f"BTC-USD: {clip}"]
 
 
 def test_entries_share_what_the_limits_leave() -> None:
-    proposal = proposed({"BTC-USD": 1.0, "ETH-USD": 0.9}, plan_=plan(limits=ROOMY | {"max_daily_volume_usd": "250"}))
+    tight = plan(limits=ROOMY | {"max_daily_volume_usd": "250"}, controls={"max_hourly_share": 1})
+    proposal = proposed({"BTC-USD": 1.0, "ETH-USD": 0.9}, plan_=tight)
     assert orders(proposal) == ["buy BTC-USD 0.004 leg 0", "buy ETH-USD 0.025 leg 0"]
     assert codes(proposal) == ["ETH-USD daily_volume"]
+
+
+def test_an_entry_is_cut_to_its_share_of_what_the_product_trades() -> None:
+    thin = market(candles=replace(flat_candles({"BTC-USD": "50000"}), volume=np.full((200, 1), 1 / 24)))
+    proposal = proposed({"BTC-USD": 1.0}, market_=thin)
+    assert orders(proposal) == ["buy BTC-USD 0.002 leg 0"]
+    assert [str(clip) for clip in proposal.clips] == ["BTC-USD: volume_share: observed 200, limit 100"]
 
 
 def test_the_number_of_positions_is_kept() -> None:

@@ -15,15 +15,18 @@ from trading.orders import OrderType, Request, Side, TimeInForce
 from trading.plan import Plan
 from trading.portfolio import Portfolio
 from trading.risk import Approved, Refused, Validator, validate
+from trading.risk.catalogue import ORDER_CONTROLS, PRODUCT_CONTROLS
 from trading.risk.checks import ORDER_CHECKS, PRODUCT_CHECKS
 
 HELD = position(quantity="0.002")  # 100 USD of BTC
+LOOSE = {"max_entries_per_slot": 10, "max_hourly_share": 1, "max_correlated_variance": 1, "vwap_band": "0.5"}
+"""Controls that let the first checks speak alone: `test_controls` has the others."""
 
 
 def judged(
     request: Request, *, plan_: Plan | None = None, market_: Market | None = None, held: Portfolio | None = None
 ) -> Approved | Refused:
-    answer = validate(plan_ or plan(), [request], market_ or market(), held or portfolio(), NOON)
+    answer = validate(plan_ or plan(controls=LOOSE), [request], market_ or market(), held or portfolio(), NOON)
     assert len(answer) == 1
     return answer[0]
 
@@ -60,16 +63,16 @@ def test_an_ordinary_buy_is_approved_with_every_check_on_record() -> None:
     answer = judged(buy())
     assert isinstance(answer, Approved)
     stored = answer.evaluation.to_dict()
-    assert [check["code"] for check in stored["checks"]] == [c.code for c in (*PRODUCT_CHECKS, *ORDER_CHECKS)]
+    assert [check["code"] for check in stored["checks"]] == [c.code for c in (*PRODUCT_CONTROLS, *ORDER_CONTROLS)]
     assert all(check["passed"] for check in stored["checks"])
-    assert (stored["plan_sha256"], stored["at"]) == (plan().sha256, "2026-11-24T12:00:00Z")
-    assert {"code": "order_size_max", "passed": True, "observed": "50", "limit": "100"} in stored["checks"]
+    assert (stored["plan_sha256"], stored["at"]) == (plan(controls=LOOSE).sha256, "2026-11-24T12:00:00Z")
+    assert {"code": "order_size_max", "passed": True, "observed": "50", "limit": "100", "data": "quote"} in stored["checks"]
 
 
 # request, circumstances that refuse it, circumstances just inside
 TINY = "0.0000001"
 ENTRIES: list[tuple[str, Request, dict[str, Any], Request, dict[str, Any]]] = [
-    ("product_in_plan", buy(), {"plan_": plan(products=("ETH-USD",))}, buy(), {}),
+    ("product_in_plan", buy(), {"plan_": plan(controls=LOOSE, products=("ETH-USD",))}, buy(), {}),
     (
         "product_gated",
         buy(),
@@ -138,7 +141,10 @@ ENTRIES: list[tuple[str, Request, dict[str, Any], Request, dict[str, Any]]] = [
     (
         "portfolio_volatility",
         buy(),
-        {"held": portfolio("900", position("ETH-USD", "0.05")), "plan_": plan(limits={"max_portfolio_volatility": "0.001"})},
+        {
+            "held": portfolio("900", position("ETH-USD", "0.05")),
+            "plan_": plan(controls=LOOSE, limits={"max_portfolio_volatility": "0.001"}),
+        },
         buy(),
         {"held": portfolio("900", position("ETH-USD", "0.05"))},
     ),
@@ -252,7 +258,7 @@ def test_a_protective_exit_is_never_seen_by_entry_guards() -> None:
     """Gate, doubt, freeze, stale quote, no quote at all, every limit used up: the exit goes."""
     troubled = portfolio("0", HELD, doubts=frozenset({"BTC-USD"}), frozen=frozenset({"BTC", "USD"}), day_volume=Decimal(10**6))
     nowhere = market(gated={"BTC-USD": "stale"}, quotes={}, candles=flat_candles({"ETH-USD": "2000"}))
-    tight = plan(products=("ETH-USD",), limits={"max_order_size_usd": "1"})
+    tight = plan(controls=LOOSE, products=("ETH-USD",), limits={"max_order_size_usd": "1"})
     exit_ = sell(quantity="0.002", protective=True)
     assert isinstance(judged(exit_, plan_=tight, market_=nowhere, held=troubled), Approved)
 
@@ -268,32 +274,32 @@ def test_an_ordinary_exit_is_not_held_up_by_what_bars_entries() -> None:
 def test_two_orders_cannot_overdraw_together(held_back: str, second: list[str]) -> None:
     """Each needs 50 USD * 1.0005 * 1.012 = 50.6253; 101.2506 is enough for both, and not a cent less."""
     cash = portfolio("1000", cash_held=Decimal(held_back))
-    answers = validate(plan(), [buy(), buy("ETH-USD", "0.025")], market(), cash, NOON)
+    answers = validate(plan(controls=LOOSE), [buy(), buy("ETH-USD", "0.025")], market(), cash, NOON)
     assert [failed(answer) for answer in answers] == [[], second]
 
 
 def test_two_orders_cannot_exceed_equity_together() -> None:
     nearly = portfolio("1000", working={"ETH-USD": Decimal(900)})
-    answers = validate(plan(), [buy(), buy(leg=1), buy(quantity="0.0001", leg=2)], market(), nearly, NOON)
+    answers = validate(plan(controls=LOOSE), [buy(), buy(leg=1), buy(quantity="0.0001", leg=2)], market(), nearly, NOON)
     assert [failed(answer) for answer in answers] == [[], [], ["leverage"]]
 
 
 def test_orders_of_one_product_open_one_position() -> None:
-    two = plan(limits={"max_open_positions": 2})
+    two = plan(controls=LOOSE, limits={"max_open_positions": 2})
     answers = validate(two, [buy(), buy(leg=1), buy(leg=2), buy("ETH-USD", "0.01")], market(), portfolio(), NOON)
     assert [failed(answer) for answer in answers] == [[], [], [], []]
 
 
 def test_each_approval_moves_volume_position_and_count_on() -> None:
     ids = ("A-USD", "B-USD", "C-USD", "D-USD")
-    many = plan(products=ids, limits={"max_order_size_usd": "200"})
+    many = plan(products=ids, controls=LOOSE, limits={"max_order_size_usd": "200"})
     there = market(dict.fromkeys(ids, "100"))
     answers = validate(many, [buy(id_, "0.5") for id_ in ids], there, portfolio(), NOON)
     assert [failed(answer) for answer in answers] == [[], [], [], ["open_positions"]]
     answers = validate(many, [buy("A-USD", "1.5"), buy("A-USD", "1.5", leg=1)], there, portfolio(), NOON)
     assert [failed(answer) for answer in answers] == [[], ["position_size"]]
     answers = validate(many, [buy(id_, "1.7") for id_ in ids[:3]], there, portfolio(), NOON)
-    assert [failed(answer) for answer in answers] == [[], [], ["daily_volume"]]
+    assert [failed(answer) for answer in answers] == [[], [], ["daily_volume", "hourly_volume"]]
 
 
 def test_a_refusal_moves_nothing_on() -> None:
@@ -304,19 +310,19 @@ def test_a_refusal_moves_nothing_on() -> None:
 def test_more_of_a_held_product_opens_no_position() -> None:
     full = portfolio("700", *(position(id_, "1", "100") for id_ in ("A-USD", "B-USD", "C-USD")))
     ids = ("A-USD", "B-USD", "C-USD", "D-USD")
-    there, many = market(dict.fromkeys(ids, "100")), plan(products=ids)
+    there, many = market(dict.fromkeys(ids, "100")), plan(products=ids, controls=LOOSE)
     assert failed(judged(buy("A-USD", "0.5"), plan_=many, market_=there, held=full)) == []
     assert failed(judged(buy("D-USD", "0.5"), plan_=many, market_=there, held=full)) == ["open_positions"]
 
 
 def test_sales_of_one_batch_share_the_holding() -> None:
     legs = [sell(quantity="0.0012", leg=leg) for leg in range(2)]
-    answers = validate(plan(), legs, market(), portfolio("900", HELD), NOON)
+    answers = validate(plan(controls=LOOSE), legs, market(), portfolio("900", HELD), NOON)
     assert [failed(answer) for answer in answers] == [[], ["holding"]]
 
 
 def test_the_same_leg_twice_is_a_duplicate() -> None:
-    answers = validate(plan(), [buy(), buy(), buy(leg=1)], market(), portfolio(), NOON)
+    answers = validate(plan(controls=LOOSE), [buy(), buy(), buy(leg=1)], market(), portfolio(), NOON)
     assert [failed(answer) for answer in answers] == [[], ["duplicate"], []]
 
 

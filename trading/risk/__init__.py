@@ -21,6 +21,7 @@ from trading.risk.breaker import (
     strictest,
 )
 from trading.risk.faces import CircuitBreaker, CircuitBreakerConfig, OrderValidator, ValidationResponse
+from trading.risk.lanes import Opinions
 from trading.risk.validator import Approved, Evaluation, Outcome, Refused, Validator, validate
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Evaluation",
     "Level",
     "NotResumed",
+    "Opinions",
     "OrderValidator",
     "Outcome",
     "Refused",

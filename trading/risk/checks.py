@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import NamedTuple
@@ -23,11 +23,19 @@ from typing import NamedTuple
 from trading.market import Product, Quote
 from trading.money import ONE, ZERO, text
 from trading.orders import OrderType, Request, Side, TimeInForce
+from trading.plan import Controls
+from trading.portfolio import NOTHING_RECENT, Recent
+from trading.risk.comovement import Together
 
 # Looked up once: on Python 3.11 an enum member costs as much as the comparison itself, and these run per request.
 _BUY, _MARKET, _IOC = Side.BUY, OrderType.MARKET, TimeInForce.IOC
 
-Value = Decimal | str | int | datetime | None
+NO_TIME = datetime.min.replace(tzinfo=UTC)
+"""Where no time was given: nothing is in time then."""
+
+MODERATE = Controls()
+
+Value = Decimal | str | int | float | datetime | None
 Finding = tuple[bool, Value, Value]
 
 
@@ -35,6 +43,16 @@ class Guard(Enum):
     INTEGRITY = "integrity"
     ORDER = "order"
     ENTRY = "entry"
+
+
+class Like(NamedTuple):
+    """What is as large and as dear as a buy that was sent just before."""
+
+    quantity_low: Decimal
+    quantity_high: Decimal
+    price_low: Decimal
+    price_high: Decimal
+    at: datetime
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +84,19 @@ class Lane:
     """The quantity that makes two of the venue's smallest sales: a sale of less cannot be sliced."""
     exitable_from: Decimal | None = None
     """The quantity whose sale surely brings the venue's smallest notional after slippage and fees."""
+    candle_age: Decimal | None = None
+    """Seconds from the close of its last candle to now."""
+    mean_price: Decimal | None = None
+    """Volume-weighted mean of its recent candles' typical prices."""
+    day_notional: Decimal | None = None
+    """What it traded within the last day of candles, at the mid."""
+    second: Quote | None = None
+    """Of an independent source, where there is one."""
+    second_age: Decimal | None = None
+    recent: Recent = NOTHING_RECENT
+    """What was sent of it before this batch."""
+    likes: tuple[Like, ...] = ()
+    """Of this, what a further buy must not be like."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,6 +118,25 @@ class Bounds:
     volatility: Decimal | None = ZERO
     volatility_max: Decimal = ZERO
     quote_age_max: Decimal = ZERO
+    controls: Controls = MODERATE
+    now: datetime = NO_TIME
+    """Market time."""
+    interval_seconds: int = 0
+    hour_volume_max: Decimal = ZERO
+    hour_volume_less: Decimal = ZERO
+    """What of the day's volume, as it was before this batch, was not sent within the last hour; negative just after midnight."""
+    minute_orders: int = 0
+    """Of the portfolio, sent within the last minute, before this batch."""
+    messages_max: int = 0
+    """Orders a minute that leave a reserve for cancels."""
+    planned_fee: Decimal = ZERO
+    venue_fee: Decimal | None = None
+    """What the venue takes now; None where it was not asked."""
+    signals: Mapping[str, float] | None = None
+    """The strategy's opinions that the batch rests on; None where it rests on none (by hand)."""
+    signals_before: Mapping[str, float] | None = None
+    """Those of one candle earlier."""
+    correlated_max: float = 0.0
 
 
 @dataclass(slots=True)
@@ -113,6 +163,12 @@ class Proposed:
     """Held, or being bought."""
     is_repeated: bool
     """An order of the same product and leg was approved before."""
+    batch_orders: int
+    """Approved in the batch so far."""
+    orders: int
+    """Of these, of this product: purchases, for nobody buys and sells a product in one slot."""
+    together: Together
+    """What a purchase meets in the other holdings; for entries only."""
 
 
 class ProductCheck(NamedTuple):
@@ -376,8 +432,6 @@ ORDER_CHECKS = (
     OrderCheck("leverage", Guard.ENTRY, leverage, "worth of all positions after the order"),
     OrderCheck("daily_volume", Guard.ENTRY, daily_volume, "notional sent today after the order"),
 )
-
-SAYS: Mapping[str, str] = {check.code: check.says for check in (*PRODUCT_CHECKS, *ORDER_CHECKS)}
 
 
 def stated_prices(request: Request) -> tuple[Decimal, ...]:

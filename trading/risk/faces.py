@@ -32,6 +32,7 @@ from trading.risk.breaker import (
     resume,
 )
 from trading.risk.checks import ORDER_CHECKS, PRODUCT_CHECKS, Bounds, Lane, Proposed
+from trading.risk.comovement import ALONE
 from trading.risk.validator import Outcome, order_finding, product_finding
 
 _Names = TypeVar("_Names", bound=StrEnum)
@@ -344,6 +345,9 @@ class OrderValidator:
             value=worth,
             active=held > ZERO,
             is_repeated=False,
+            batch_orders=0,
+            orders=0,
+            together=ALONE,
         )
 
 

@@ -6,33 +6,21 @@ but not together are not both approved. A refusal moves nothing. Anything that c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from trading.market import Market, Product, Quote, age
-from trading.money import ONE, ZERO, dec, stamp, text
+from trading.market import Market
+from trading.money import ZERO, stamp, text
 from trading.orders import Request, Side
 from trading.plan import Plan, order_price
 from trading.portfolio import Portfolio
-from trading.risk.breaker import portfolio_risk, position_shares
-from trading.risk.checks import (
-    ORDER_CHECKS,
-    PRODUCT_CHECKS,
-    SAYS,
-    Bounds,
-    Finding,
-    Guard,
-    Lane,
-    OrderCheck,
-    ProductCheck,
-    Proposed,
-    Value,
-)
+from trading.risk.catalogue import LOOKS_AT, ORDER_CONTROLS, PRODUCT_CONTROLS, SAYS, Data
+from trading.risk.checks import Bounds, Finding, Guard, Lane, OrderCheck, ProductCheck, Proposed, Value
+from trading.risk.comovement import ALONE, Comovement
+from trading.risk.lanes import Lanes, Opinions, bounds_of
 
 
 class Outcome(NamedTuple):
@@ -53,6 +41,7 @@ class Outcome(NamedTuple):
             "passed": self.passed,
             "observed": _stored(self.observed),
             "limit": _stored(self.limit),
+            "data": LOOKS_AT[self.code].value,
         }
 
 
@@ -83,9 +72,18 @@ class Prepared:
     passed: bool
 
 
-def _tables(guards: frozenset[Guard]) -> Tables:
-    product = tuple(check for check in PRODUCT_CHECKS if check.guard in guards)
-    order = tuple(check for check in ORDER_CHECKS if check.guard in guards)
+def tables_of(product_checks: Sequence[ProductCheck], order_checks: Sequence[OrderCheck]) -> dict[str, Tables]:
+    """The checks that bind a protective exit, an ordinary exit and an entry."""
+    return {
+        "protective": _tables(product_checks, order_checks, {Guard.INTEGRITY}),
+        "exit": _tables(product_checks, order_checks, {Guard.INTEGRITY, Guard.ORDER}),
+        "entry": _tables(product_checks, order_checks, set(Guard)),
+    }
+
+
+def _tables(product_checks: Sequence[ProductCheck], order_checks: Sequence[OrderCheck], guards: set[Guard]) -> Tables:
+    product = tuple(check for check in product_checks if check.guard in guards)
+    order = tuple(check for check in order_checks if check.guard in guards)
     codes = (*(check.code for check in product), *(check.code for check in order))
     return Tables(product, order, tuple(check.test for check in order), codes)
 
@@ -115,12 +113,21 @@ class Evaluation(Proposed):
         return tuple(outcome for outcome in self.outcomes if not outcome.passed)
 
     def to_dict(self) -> dict[str, Any]:
-        """For storage: JSON-able, numbers as text. `quote_at` is the time of the quote that it was judged by."""
-        quote = self.lane.quote
+        """For storage: JSON-able, numbers as text. `quote_at` is the time of the quote that it was judged by.
+
+        Each check names the data that it looked at; `ages` has the age of what can be old, in seconds. The ledger was read in
+        the same step, under the portfolio's lock.
+        """
+        lane, quote = self.lane, self.lane.quote
         return {
             "plan_sha256": self.batch.plan_sha256,
             "at": stamp(self.batch.at),
             "quote_at": None if quote is None else stamp(quote.at),
+            "ages": {
+                Data.QUOTE.value: _stored(lane.quote_age),
+                Data.CANDLES.value: _stored(lane.candle_age),
+                Data.SECOND.value: _stored(lane.second_age),
+            },
             "checks": [outcome.to_dict() for outcome in self.outcomes],
         }
 
@@ -147,11 +154,8 @@ class Refused(NamedTuple):
         return "; ".join(outcome.message for outcome in self.evaluation.failures)
 
 
-_TABLES = {
-    "protective": _tables(frozenset({Guard.INTEGRITY})),
-    "exit": _tables(frozenset({Guard.INTEGRITY, Guard.ORDER})),
-    "entry": _tables(frozenset(Guard)),
-}
+TABLES: Mapping[str, Tables] = tables_of(PRODUCT_CONTROLS, ORDER_CONTROLS)
+"""All checks: what the pipeline runs."""
 _NAN = Decimal("NaN")
 _BUY = Side.BUY  # looked up once: see checks
 
@@ -164,30 +168,42 @@ class _Standing:
     free: Decimal
     value: Decimal
     active: bool
+    orders: int = 0
     legs: set[int] = field(default_factory=set)
 
 
 class Validator:
     """Validates the requests of one batch, one after the other, on running totals. `now` is market time.
 
+    `opinions` are the signals that the batch was made from; None for an order that no strategy asked for. `tables` are the
+    checks by kind of request: anything but all of them is for benches and for the tests that miss one.
     `approved` and `refused` keep every outcome in memory.
     """
 
-    def __init__(self, plan: Plan, market: Market, portfolio: Portfolio, now: datetime) -> None:
-        self._plan = plan
+    def __init__(
+        self,
+        plan: Plan,
+        market: Market,
+        portfolio: Portfolio,
+        now: datetime,
+        opinions: Opinions | None = None,
+        tables: Mapping[str, Tables] = TABLES,
+    ) -> None:
         self._market = market
         self._portfolio = portfolio
+        self._tables = tables
         self._batch = Batch(plan.sha256, now)
-        self._listed = frozenset(plan.products)
-        self._range = _recent_range(market, plan.checks.range_candles)
-        self._bounds = _bounds(plan, market, portfolio)
-        self._cash = portfolio.cash_free
+        self._source = Lanes(plan, market, portfolio, now)
+        self._bounds = bounds_of(plan, market, portfolio, now, opinions)
+        self._cash = _cash(market, portfolio)
         self._day_volume = portfolio.day_volume
         self._exposure = _exposure(market, portfolio)
         self._open_positions = len(_active(portfolio))
+        self._orders = 0
+        self._comovement = Comovement(market.candles, _values(market, portfolio)) if _looks_at(tables, "correlated") else None
         self._lanes: dict[str, Lane] = {}
         self._standings: dict[str, _Standing] = {}
-        self._prepared: dict[str, dict[str, Prepared]] = {kind: {} for kind in _TABLES}
+        self._prepared: dict[str, dict[str, Prepared]] = {kind: {} for kind in tables}
         self.approved: list[Approved] = []
         self.refused: list[Refused] = []
 
@@ -222,6 +238,9 @@ class Validator:
             standing.value,
             standing.active,
             request.leg in standing.legs,
+            self._orders,
+            standing.orders,
+            ALONE if self._comovement is None or request.side is not _BUY else self._comovement.look(lane.id),
             prepared,
             self._batch,
         )
@@ -230,6 +249,8 @@ class Validator:
         """The running totals after an approval."""
         request, notional, standing = proposed.request, proposed.notional, self._standings[proposed.lane.id]
         standing.legs.add(request.leg)
+        standing.orders += 1
+        self._orders += 1
         if not notional.is_nan():  # a protective exit needs no price; its volume counts at the send, once it is known
             self._day_volume += notional
         if request.side is not _BUY:
@@ -242,12 +263,14 @@ class Validator:
         if not standing.active:
             standing.active = True
             self._open_positions += 1
+        if self._comovement is not None:
+            self._comovement.buy(proposed.lane.id, float(notional))
 
     def _prepare(self, kind: str, product: str) -> Prepared:
         if product not in self._lanes:
-            self._lanes[product] = self._lane(product)
+            self._lanes[product] = self._source.lane(product)
             self._standings[product] = self._standing(product)
-        lane, tables = self._lanes[product], _TABLES[kind]
+        lane, tables = self._lanes[product], self._tables[kind]
         findings = tuple(product_finding(check, lane, self._bounds) for check in tables.product_checks)
         prepared = Prepared(lane, tables, findings, all(finding[0] for finding in findings))
         self._prepared[kind][product] = prepared
@@ -260,45 +283,35 @@ class Validator:
             return _Standing(ZERO, ZERO, value, working > ZERO)
         return _Standing(position.quantity, position.free, value, position.quantity > ZERO or working > ZERO)
 
-    def _lane(self, product: str) -> Lane:
-        rules, quote = self._market.products.get(product), self._market.quotes.get(product)
-        lane = Lane(id=product, product=rules, quote=quote, listed=product in self._listed)
-        lane.gated = self._market.gated.get(product, "")
-        lane.doubted = self._portfolio.is_doubted(product)
-        lane.frozen = ", ".join(sorted(self._portfolio.frozen.intersection(product.split("-"))))
-        lane.range_low, lane.range_high = _range_bounds(self._range.get(product), self._plan.checks.range_band)
-        if rules is not None:
-            _bind_rules(lane, rules)
-        if quote is not None:
-            _bind_quote(lane, quote, self._plan, self._batch.at)
-        return lane
-
 
 def validate(
-    plan: Plan, requests: Iterable[Request], market: Market, portfolio: Portfolio, now: datetime
+    plan: Plan,
+    requests: Iterable[Request],
+    market: Market,
+    portfolio: Portfolio,
+    now: datetime,
+    opinions: Opinions | None = None,
 ) -> list[Approved | Refused]:
     """Each request's outcome, in the given order, each judged after the approvals before it. `now` is market time."""
-    validator = Validator(plan, market, portfolio, now)
+    validator = Validator(plan, market, portfolio, now, opinions)
     return [validator.validate(request) for request in requests]
 
 
-def _bounds(plan: Plan, market: Market, portfolio: Portfolio) -> Bounds:
-    limits, equity = plan.limits, portfolio.equity(market.quotes)
-    worth = max(equity or ZERO, ZERO)
-    return Bounds(
-        order_size_max=limits.max_order_size_usd,
-        order_size_min=plan.orders.min_notional,
-        position_value_max=limits.max_position_size * worth,
-        open_positions_max=limits.max_open_positions,
-        day_volume_max=limits.max_daily_volume_usd,
-        exposure_max=plan.checks.max_leverage * worth,
-        price_band=plan.checks.price_band,
-        outlay=plan.costs.outlay,
-        equity=equity,
-        volatility=portfolio_risk(position_shares(portfolio, market, worth), market) if worth else None,
-        volatility_max=limits.max_portfolio_volatility,
-        quote_age_max=Decimal(plan.checks.quote_age_seconds),
-    )
+def _cash(market: Market, portfolio: Portfolio) -> Decimal:
+    """Buying power: what the ledger has free or what the venue says is free, the smaller of the two."""
+    told = market.cash_at_venue
+    return portfolio.cash_free if told is None else min(portfolio.cash_free, told)
+
+
+def _values(market: Market, portfolio: Portfolio) -> dict[str, float]:
+    """Worth of what is held and being bought, by product, as a float: for statistics only."""
+    held = {product: portfolio.value(product, market.quotes) or ZERO for product in portfolio.positions}
+    products = held.keys() | portfolio.working.keys()
+    return {id_: float(held.get(id_, ZERO) + portfolio.working.get(id_, ZERO)) for id_ in sorted(products)}
+
+
+def _looks_at(tables: Mapping[str, Tables], code: str) -> bool:
+    return any(code in table.codes for table in tables.values())
 
 
 def _active(portfolio: Portfolio) -> set[str]:
@@ -311,38 +324,6 @@ def _exposure(market: Market, portfolio: Portfolio) -> Decimal:
     """Worth of positions and live buys; a position without a quote is missing in it, but then equity is unknown too."""
     values = (portfolio.value(product, market.quotes) or ZERO for product in portfolio.positions)
     return sum(values, ZERO) + sum(portfolio.working.values(), ZERO)
-
-
-def _bind_rules(lane: Lane, rules: Product) -> None:
-    lane.base_increment, lane.price_increment = rules.base_increment, rules.price_increment
-    lane.base_min_size, lane.base_max_size = rules.base_min_size, rules.base_max_size
-    lane.min_notional = rules.min_notional
-
-
-def _bind_quote(lane: Lane, quote: Quote, plan: Plan, now: datetime) -> None:
-    lane.quote_age = Decimal(str(age(quote, now).total_seconds()))
-    lane.buy_price, lane.sell_price = quote.ask, quote.bid
-    lane.price_low = quote.mid * (ONE - plan.checks.price_band)
-    lane.price_high = quote.mid * (ONE + plan.checks.price_band)
-    if lane.product is not None and lane.base_increment > ZERO and quote.bid > ZERO:
-        lane.sliceable_from = 2 * lane.product.smallest_sale(quote.bid)
-        lane.exitable_from = lane.product.smallest_sale(quote.bid * plan.costs.proceeds)
-
-
-def _recent_range(market: Market, candles: int) -> dict[str, tuple[float, float]]:
-    """Lowest low and highest high of each product's last candles; NaN where it has none."""
-    low, high = market.candles.low[-candles:], market.candles.high[-candles:]
-    if not len(low):
-        return {}
-    # fmin and fmax pass over NaN: a gap inside the window does not hide the rest of it.
-    pairs = zip(np.fmin.reduce(low, axis=0).tolist(), np.fmax.reduce(high, axis=0).tolist(), strict=True)
-    return dict(zip(market.candles.products, pairs, strict=True))
-
-
-def _range_bounds(bounds: tuple[float, float] | None, band: Decimal) -> tuple[Decimal | None, Decimal | None]:
-    if bounds is None or bounds[0] != bounds[0]:  # NaN: no candle in the window
-        return None, None
-    return dec(bounds[0]) * (ONE - band), dec(bounds[1]) * (ONE + band)
 
 
 def _notional(request: Request, lane: Lane) -> Decimal:
@@ -389,6 +370,8 @@ def _failed(error: Exception) -> str:
 def _shown(value: Value) -> str:
     if value is None:
         return "none"
+    if isinstance(value, float):
+        return f"{value:.4f}"
     return text(round(value, 8)) if isinstance(value, Decimal) and value.is_finite() else str(value)
 
 

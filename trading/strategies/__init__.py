@@ -67,6 +67,12 @@ def latest(strategy: Strategy, candles: Candles) -> dict[str, float]:
     return dict(zip(candles.products, row.tolist(), strict=True))
 
 
+def before_latest(strategy: Strategy, candles: Candles) -> dict[str, float]:
+    """Product -> the signal of one candle earlier, as `latest` told it then; nothing where there was no candle before."""
+    rows = len(candles.starts) - 1
+    return latest(strategy, candles.up_to(rows)) if rows >= 1 else {}
+
+
 def explain(strategy: Strategy, candles: Candles, products: Sequence[str]) -> Mapping[str, str]:
     """Words for the newest signal of each product: the strategy's own, else its name."""
     own: Callable[[Candles, Sequence[str]], Mapping[str, str]] | None = getattr(strategy, "explain", None)

@@ -69,6 +69,7 @@ begin
   returning * into head;
   insert into keel.audit values
     (head.seq, 2, now_text, p_actor, p_kind, p_flow_run, p_task_run, p_payload, head.prev, head.hash, acting);
+  perform pg_notify('keel', p_kind);                     -- whoever watches hears of it when it is committed, and reads anew
   return head.seq;
 end $$;
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from trading.costs import Costs, CostSum
 from trading.report import Figures, headline, to_html, to_markdown
 from trading.report.figures import ProductResult
 from trading.report.markdown import STATISTICS, shown
@@ -71,10 +72,12 @@ def full() -> Figures:
         id=UUID(int=7), book="paper:main", class_="balance", severity=1, subject="BTC", asset="BTC", ours="0.001", theirs="0|1",
         opened_at=NOON, resolved_at=None, resolution=None, resolved_by=None,
     )  # fmt: skip
+    paid = Costs(notional=money("50"), delay=money("0.25"), spread=money("0.1"), impact=money("-0.05"), fees=money("1"))
+    cost = CostSum(group="BTC-USD", asset="USD", orders=3, unknown=1, costs=paid)
     statistics = {"sharpe": 1.234, "total_return": 0.0032, "slippage_mean": 0.00052, "latency_median": 0.25, "win_rate": None}
     return figures(
         curve=marks("1000", "1010", "990", "1003.2"), positions=[position], products=[product],
-        outcomes={"filled": 2, "rejected": 1}, breaker_events=[opened], breaks=[difference], statistics=statistics,
+        outcomes={"filled": 2, "rejected": 1}, breaker_events=[opened], breaks=[difference], statistics=statistics, costs=[cost],
     )  # fmt: skip
 
 

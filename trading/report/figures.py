@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from trading import performance
+from trading.costs import CostSum, summed
 from trading.errors import ConfigurationError
 from trading.money import ZERO
 from trading.orders import LIVE_STATES, State
+from trading.store.costing import order_costs
 from trading.store.reports import Reports, Scope
 from trading.store.rows import BreakerEventRow, BreakRow, EquityPoint, EquityRow, FillRow, PnlRow, PositionRow, TradeRow
 
@@ -52,6 +54,8 @@ class Figures:
     breaker_events: Sequence[BreakerEventRow]
     breaks: Sequence[BreakRow]
     statistics: dict[str, float | None]
+    costs: Sequence[CostSum] = ()
+    """What the orders of the period cost, by product."""
 
     @property
     def total(self) -> Decimal | None:
@@ -100,6 +104,7 @@ def gather(reports: Reports, mode: str, portfolio: str, plan: str, *, days: int,
         ],
         breaks=reports.breaks(scope, open_only=True),
         statistics=_statistics(shown, trades, fills, outcomes),
+        costs=summed(order_costs(reports, scope, since), "product"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
+from trading.costs import PARTS, Costs
 from trading.money import stamp, text
 from trading.report.figures import Figures
 from trading.summary import SYNTHETIC_WARNING, money
@@ -73,6 +74,7 @@ def sections(figures: Figures) -> list[tuple[str, Row, list[Row]]]:
             (row.product, text(row.quantity), money(text(row.cost)), _text(row.price) or "unknown", money(_text(row.value)),
              signed(row.unrealised)) for row in figures.positions
         ]),
+        ("Costs", ("product", "orders", *PARTS, "shortfall", "of notional"), costs(figures)),
         ("Orders", ("state", "orders"), [(state, str(count)) for state, count in figures.outcomes.items()]),
         ("Breaker", ("at", "scope", "move", "reason", "by"), [
             (stamp(event.at), event.scope, f"{event.from_state} → {event.to_state}{f' ({event.level})' if event.level else ''}",
@@ -82,6 +84,20 @@ def sections(figures: Figures) -> list[tuple[str, Row, list[Row]]]:
             (row.class_, str(row.severity), row.subject, row.ours, row.theirs) for row in figures.breaks
         ]),
     ]  # fmt: skip
+
+
+def costs(figures: Figures) -> list[Row]:
+    """What trading cost by product, in quote and in basis points of what was decided; plus is worse for us."""
+    return [
+        (one.group, f"{one.orders}{f' ({one.unknown} not known yet)' if one.unknown else ''}",
+         *(signed(getattr(one.costs, part)) for part in (*PARTS, "shortfall")), _basis_points(one.costs))
+        for one in figures.costs
+    ]  # fmt: skip
+
+
+def _basis_points(found: Costs) -> str:
+    value = found.basis_points()
+    return "–" if value is None else f"{value:+.1f} bp"
 
 
 def results(figures: Figures) -> list[Row]:

@@ -88,7 +88,7 @@ def test_the_markdown_page_is_the_golden_one(full: Figures) -> None:
 
 def test_a_plan_that_never_traded_has_a_report() -> None:
     page, html = to_markdown(figures()), to_html(figures())
-    assert page.count("None.") == 5
+    assert page.count("None.") == 6
     assert "No marks yet" in html
     assert "plotly" not in html.lower()
 

@@ -31,7 +31,7 @@ from tests.builders.plans import LIVELY, plan
 from tests.builders.simulator import Running, running
 from trading import cycle as cycles
 from trading import hand, rollout
-from trading.desk import Desk
+from trading.desk import Desk, day_start
 from trading.errors import ConfigurationError, KeelError
 from trading.money import floor_to, text
 from trading.orders import Mode, OrderType, Request, Side, State, TimeInForce
@@ -204,6 +204,39 @@ def test_a_plan_is_promoted_with_cash_of_its_own_account_and_its_shadow_follows(
         assert paper.plan.capital == Decimal(2000)
         assert Decimal(cycles.run(paper, cycle.slot_at).summary["equity"]["equity"]) > 1900
     assert verify(str(rehearsal.settings.database_url), evidence(rehearsal.settings)).ok
+
+
+def test_a_drawdown_takes_a_plan_one_step_back_and_its_cash_with_it(rehearsal: Rehearsal) -> None:
+    rehearsal.run()
+    assert rehearsal.person()
+    for _ in range(2):
+        rehearsal.next_hour()
+        cycle = rehearsal.run()
+        with open_shadow(PLAN, Mode.REHEARSAL, settings=rehearsal.settings) as paper:
+            cycles.run(paper, cycle.slot_at)
+    with rehearsal.desk(by_person=True) as desk:
+        rehearsal.put_off(desk)
+        rollout.promote(desk, "a good week")
+        with hand.at_the_desk(desk):
+            assert rollout.demote_for_cause(desk) == "", "nothing went wrong yet"
+    for _ in range(3):  # fees alone are a loss
+        rehearsal.next_hour()
+        rehearsal.run()
+    strict = PLAN.model_copy(update={"ramp": PLAN.ramp.model_copy(update={"max_drawdown": Decimal("0.00001")})})
+    with open_desk(strict, mode=Mode.REHEARSAL, settings=rehearsal.settings) as desk:
+        rehearsal.put_off(desk)
+        with hand.at_the_desk(desk):
+            cause = rollout.demote_for_cause(desk)
+            stands = rollout.ramp(desk)
+        assert cause.startswith("drawdown: found 0.00")
+        assert (stands.step, stands.capital, stands.reason) == (0, Decimal(1000), cause)
+        with hand.at_the_desk(desk):
+            assert rollout.demote_for_cause(desk) == "", "there is no step below the first"
+        held = desk.books.portfolio(desk.book, desk.plan.name, "USD", day_start(desk.market_now()), desk.market_now())
+        assert held.cash < 1000
+    rehearsal.next_hour()
+    cycle = rehearsal.run()
+    assert not cycle.violations, "money that was taken is no loss"
 
 
 def in_a_child(action: Callable[[], object], kill_after: float | None) -> int:

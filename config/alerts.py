@@ -32,7 +32,7 @@ SHOWN_MAX = 20
 TEXT_MAX = 300
 KEPT_MAX = 1000
 """Incidents that are remembered as told."""
-LASTING = ("breaker:", "break:")
+LASTING: tuple[str, ...] = ("breaker:", "break:")
 """Keys of incidents that the ledger shows for as long as they last."""
 
 _FIXED_HOSTS = {"slack": "hooks.slack.com", "discord": "discord.com", "tgram": "api.telegram.org"}
@@ -108,15 +108,15 @@ class Alerts:
         self._home = settings.home
         self._send = send or deliver
 
-    def tell(self, found: Sequence[Incident], now: datetime, *, whole: bool = True) -> list[Failure]:
+    def tell(self, found: Sequence[Incident], now: datetime, lasting: tuple[str, ...] = LASTING) -> list[Failure]:
         """Tells what is new; returns the destinations that fail now.
 
-        `whole`: these are all breakers and breaks that are open, so others are over, and would be news again. Never raises for a
-        failed delivery. Costs a file when nothing is new.
+        `lasting` are the kinds of incident of which these are all: others of them are over, and would be news again. Never raises
+        for a failed delivery. Costs a file when nothing is new.
         """
         with self._locked() as state:
             keys = {incident.key for incident in found}
-            kept = [(key, whom) for key, whom in state["told"].items() if key in keys or not (whole and key.startswith(LASTING))]
+            kept = [(key, whom) for key, whom in state["told"].items() if key in keys or not key.startswith(lasting)]
             state["told"] = dict(kept[-KEPT_MAX:])
             for place in self.places:
                 self._tell_one(state, place, found, now)

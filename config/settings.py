@@ -50,6 +50,19 @@ class Settings(BaseSettings):
         description="KEEL_ALERTS: Apprise URLs, spaces between; before each its floor, if not warning: critical=mailtos://...",
     )
     alert_hosts: str = Field(default="", description="KEEL_ALERT_HOSTS: hosts that alerts by mail or webhook may go to")
+    watch_seconds: float = Field(
+        default=15.0, gt=0, le=60, description="KEEL_WATCH_SECONDS: between heartbeats of the stack, and looks of the watchdog"
+    )
+    silence_seconds: int = Field(
+        default=90, ge=1, description="KEEL_SILENCE_SECONDS: without a heartbeat, until the watchdog acts"
+    )
+    unclaimed_seconds: int = Field(
+        default=300, ge=1, description="KEEL_UNCLAIMED_SECONDS: that a slot which was due may go unclaimed"
+    )
+    watchdog: Literal["live", "always", "never"] = Field(
+        default="live",
+        description="KEEL_WATCHDOG: when it trips and cancels, beside alerting: with live portfolios, always, never",
+    )
     plans: Path = Field(default=PROJECT / "config" / "plans", description="KEEL_PLANS: folder of the plans")
     prefect_port: int | None = Field(
         default=None, ge=1, le=65535, description="KEEL_PREFECT_PORT: port of server and UI; unset: the first free from 4200"

@@ -49,10 +49,14 @@ def stop_everything(
         steps.append(Step(name="breaker", ok=False, said="the ledger is down; the first run after its start opens the breaker"))
     else:
         steps.append(_tried("breaker", lambda: _open_breaker(url, reason, now, who)))
+    return steps + stop_resting(settings, url, pause, who)
+
+
+def stop_resting(settings: Settings, url: str | None, pause: Callable[[float], None], who: Author) -> list[Step]:
+    """Cancels what rests: at real venues by their own list, and on paper, with the breaker that is open, by settling."""
     places = _places(url) if url is not None else []
-    steps += _pull_real(settings, places, pause, ledger_answers=url is not None)
-    steps += [_tried(f"books of {place.book}", partial(_settle, place, settings, who)) for place in places]
-    return steps
+    steps = list(_pull_real(settings, places, pause, ledger_answers=url is not None))
+    return steps + [_tried(f"books of {place.book}", partial(_settle, place, settings, who)) for place in places]
 
 
 def running_ledger(settings: Settings) -> str | None:

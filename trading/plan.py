@@ -143,6 +143,8 @@ class BreakerRules(Part):
     max_read_failures: int = Field(default=5, ge=1, description="of the venue, within 2 minutes")
     max_doubt_seconds: int = Field(default=120, ge=1, description="age of an order whose fate is unknown")
     max_doubts: int = Field(default=2, ge=1, description="orders whose fate is unknown")
+    max_silence_seconds: int = Field(default=90, ge=1, description="without a heartbeat of the stack")
+    max_unclaimed_seconds: int = Field(default=300, ge=1, description="of a slot that was due")
     cool_down_minutes: int = Field(default=60, ge=0, description="no resume earlier than this after it opened")
     test_period_minutes: int = Field(default=1440, ge=1, description="half-open this long, then closed")
     test_size: Ratio = Field(default=Decimal("0.5"), description="size of orders while half-open")

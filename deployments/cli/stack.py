@@ -19,6 +19,14 @@ def up(once: Once = False) -> None:
     raise typer.Exit(stack.up(once=once))
 
 
+def watchdog() -> None:
+    """Watch the stack from outside, until this process is ended: no heartbeat, or a due slot that nobody claims, is acted on."""
+    from config.settings import load
+    from deployments.watchdog import watch
+
+    watch(load())
+
+
 def down() -> None:
     """Stop the stack, and whatever a killed one left behind."""
     from deployments import stack

@@ -20,13 +20,26 @@ class Hooks:
     check_schedule: CheckSchedule
     summary: Callable[[str, str], str | None]
     """(ledger's URL, flow-run id): what that run saw, decided and did, as text; None when it wrote no cycle."""
+    beat: Callable[[str, bool], None] = lambda _url, _stopped: None
+    """(ledger's URL, whether the stack ends): says that server and worker are well. Raises KeelError."""
 
 
 def pipeline_hooks(settings: Settings) -> Hooks:
     """The real ones."""
     from config.snapshots import ready
 
-    return Hooks(migrate=lambda url: ready(url, settings), check_schedule=_checks_plans(settings), summary=_summary)
+    return Hooks(migrate=lambda url: ready(url, settings), check_schedule=_checks_plans(settings), summary=_summary,
+                 beat=_beats(settings))  # fmt: skip
+
+
+def _beats(settings: Settings) -> Callable[[str, bool], None]:
+    def beat(url: str, stopped: bool) -> None:
+        from config.vitals import code_version, configuration
+        from trading.store.heartbeats import beat as say
+
+        say(url, "stack", code_version(), configuration(settings), stopped=stopped)
+
+    return beat
 
 
 def _checks_plans(settings: Settings) -> CheckSchedule:

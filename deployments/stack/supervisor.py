@@ -26,6 +26,7 @@ from deployments.stack.declared import Declared, checked, read_declared
 from deployments.stack.hooks import Hooks
 from deployments.stack.premises import FIRST_PORT, choose_port, is_free, recorded, write_shell_file
 from deployments.stack.processes import MARKER, end, marked
+from trading.errors import KeelError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -56,6 +57,8 @@ class Supervisor:
     port: int
     server: Child
     worker: Child
+    ledger: str = ""
+    """The ledger's URL, once it is open."""
     began: float = field(default_factory=time.monotonic)
     tasks: list[asyncio.Task[int | None]] = field(default_factory=list)
     ledger_work: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -74,9 +77,10 @@ class Supervisor:
     def say(self, message: str) -> None:
         """One line for the person who watches, and for `logs/stack.log`."""
         line = f"[{time.monotonic() - self.began:6.1f} s] {message}"
-        with (_logs(self.home) / "stack.log").open("a") as log:
+        # Either may fail without ending what it tells of: the disk may be full, the terminal gone (SIGHUP).
+        with suppress(OSError), (_logs(self.home) / "stack.log").open("a") as log:
             log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {message}\n")
-        with suppress(OSError):  # the terminal may be gone (SIGHUP); the log has it
+        with suppress(OSError):
             print(line, flush=True)
 
     # ------------------------------------------------------------------------------------------------ life and end
@@ -119,7 +123,7 @@ class Supervisor:
         self.say(f"starting Postgres and the Prefect server; state and logs are in {self.home}")
         await self.server.start()
         prefect = asyncio.create_task(asyncio.to_thread(import_module, "deployments.stack.runs"))
-        ledger = await self._on_ledger(self._open_ledger)
+        ledger = self.ledger = await self._on_ledger(self._open_ledger)
         self.say("the ledger is up")
         await self._await_server()
         await prefect
@@ -166,6 +170,7 @@ class Supervisor:
         if await provision(client, self.settings.prefect_yaml, self.declared):
             self.say(f"deployments and schedules are those of {self.settings.prefect_yaml}")
         self._watch(self.worker.keep(lambda: self._online(client, started), self.say))
+        self._watch(self._beat(client, started))
 
     async def _trade(self, client: PrefectClient, ledger: str, *, once: bool) -> int | None:
         from deployments.stack.runs import describe, recently, run_deployment
@@ -221,6 +226,19 @@ class Supervisor:
                 self.say("the ledger's Postgres is gone: starting it again")
                 await self._on_ledger(postgres.start)
 
+    async def _beat(self, client: PrefectClient, started: datetime) -> None:
+        """A heartbeat for the watchdog, for as long as server and worker are well; silence is the watchdog's to judge."""
+        while True:
+            if await self._healthy() and await self._online(client, started):
+                await self._say_well(stopped=False)
+            await asyncio.sleep(self.settings.watch_seconds)
+
+    async def _say_well(self, *, stopped: bool) -> None:
+        try:
+            await self._on_ledger(lambda: self.hooks.beat(self.ledger, stopped))
+        except KeelError as error:
+            self.say(f"no heartbeat: {error}")
+
     # -------------------------------------------------------------------------------------------------- going down
 
     async def _take_down(self) -> None:
@@ -233,6 +251,8 @@ class Supervisor:
         # The runs before the server: what they say at their end still reaches it.
         runs = [process for process in marked(self.home) if process.pid != self.server.pid]
         await asyncio.to_thread(end, runs, 1.0 if self.hurry.is_set() else _STOP_SECONDS)
+        if self.ledger:
+            await self._say_well(stopped=True)
         await self.server.stop(signal.SIGTERM, _STOP_SECONDS)
         await asyncio.to_thread(end, marked(self.home), 1.0)
         if (postgres := self._postgres()) is not None:

@@ -79,7 +79,7 @@ def test_one_part_of_the_incidents_ends_no_other(tmp_path: Path) -> None:
     post = Post()
     alerts = Alerts(settings(tmp_path), post)
     alerts.tell([WORST], NOON)
-    alerts.tell([], NOON, whole=False)
+    alerts.tell([], NOON, lasting=())
     alerts.tell([WORST], NOON)
     assert len(post.taken) == 1
 
@@ -96,7 +96,7 @@ def test_a_flood_is_held_back_and_told_together_when_the_hour_is_over(tmp_path: 
     post = Post()
     alerts = Alerts(settings(tmp_path), post)
     for number in range(MESSAGES_PER_HOUR + 5):
-        alerts.tell([replace(WORST, key=f"break:{number}")], NOON + timedelta(seconds=number), whole=False)
+        alerts.tell([replace(WORST, key=f"break:{number}")], NOON + timedelta(seconds=number), lasting=())
     assert len(post.taken) == MESSAGES_PER_HOUR
     alerts.tell([replace(WORST, key=f"break:{number}") for number in range(MESSAGES_PER_HOUR + 5)], NOON + timedelta(hours=2))
     assert "and 4 more" in post.taken[-1][1]

@@ -471,6 +471,14 @@ begin
   return keel.audit_append(p_kind, p_payload, p_actor, p_flow_run, p_task_run);
 end $$;
 
+create function keel.beat(p_process text, p_version text, p_configuration text, p_stopped boolean) returns void
+language sql as $$
+  insert into keel.heartbeat (process, at, version, configuration, stopped)
+  values (p_process, clock_timestamp(), p_version, p_configuration, p_stopped)
+  on conflict (process) do update set (at, version, configuration, stopped)
+    = (excluded.at, excluded.version, excluded.configuration, excluded.stopped)
+$$;
+
 -- Opens a breaker by hand, in SQL: set role keel_decide; select keel.trip('global', 'cancel', 'why', 'who');
 -- One that is open that far already stays as it is: null then. The first resume is possible after an hour.
 create function keel.trip(p_scope text, p_level text, p_reason text, p_actor text) returns bigint language plpgsql as $$

@@ -1,3 +1,4 @@
+drop table keel.heartbeat;
 alter table keel.breaker drop column cause, drop column moved_at;
 drop table keel.arming, keel.ramp_step;
 drop index keel.txn_allotment, keel.intent_product;

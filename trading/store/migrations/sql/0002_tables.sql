@@ -151,6 +151,15 @@ create table keel.ramp_step (
 );
 create index on keel.ramp_step (book, plan, at);
 
+-- When each process last said that it is well. No fact of the books: written over, and not told by the chain.
+create table keel.heartbeat (
+  process       text primary key,
+  at            timestamptz not null,
+  version       text not null,                           -- of the code
+  configuration text not null,
+  stopped       boolean not null                         -- it ended as it was told to: its silence is no news
+);
+
 -- Why a breaker is open decides which resting orders go. Market time may be a replay's: when it moved is told by the wall as well.
 alter table keel.breaker add column cause text check (cause in ('loss', 'doubt', 'person')),
   add column moved_at timestamptz not null default clock_timestamp();

@@ -100,7 +100,7 @@ def gather(reports: Reports, mode: str, portfolio: str, plan: str, *, days: int,
         breaker_events=[
             event
             for event in reports.breaker_events(since=since)
-            if event.from_state and _concerns(event.scope, rows[0].book, plan)
+            if event.from_state and concerns(event.scope, rows[0].book, plan)
         ],
         breaks=reports.breaks(scope, open_only=True),
         statistics=_statistics(shown, trades, fills, outcomes),
@@ -108,7 +108,7 @@ def gather(reports: Reports, mode: str, portfolio: str, plan: str, *, days: int,
     )
 
 
-def _concerns(scope: str, book: str, plan: str) -> bool:
+def concerns(scope: str, book: str, plan: str) -> bool:
     """Does a breaker of this scope bind orders of the plan?"""
     kind, _, rest = scope.partition(":")
     return kind in ("global", "venue") or rest in (book, f"{book}:{plan}") or (kind == "product" and rest.startswith(f"{book}:"))

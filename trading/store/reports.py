@@ -6,11 +6,12 @@ Nothing here decides anything; what decisions are made on is read by `trading.st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
@@ -18,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from trading.errors import ConfigurationError, LedgerUnavailable
 from trading.market import interval_seconds
 from trading.money import ZERO, dec, utc
+from trading.store.database import Connection
 from trading.store.rows import (
     AuditRow,
     BreakerEventRow,
@@ -27,10 +29,12 @@ from trading.store.rows import (
     EquityPoint,
     EquityRow,
     FillRow,
+    HeartbeatRow,
     OrderRow,
     PnlRow,
     PositionRow,
     TradeRow,
+    VerdictRow,
 )
 
 _Row = TypeVar("_Row")
@@ -58,6 +62,17 @@ class Scope:
 
 
 _FILL = ", ".join(FillRow.__dataclass_fields__)
+
+
+def _newest_last(query: str, columns: Sequence[str], newest: int | None) -> str:
+    """The query's rows by these columns, ascending: all of them, or the last `:newest`."""
+    ascending = ", ".join(columns)
+    if newest is None:
+        return f"{query} order by {ascending}"
+    descending = ", ".join(f"{column} desc" for column in columns)
+    return f"select * from ({query} order by {descending} limit :newest) x order by {ascending}"  # noqa: S608 - parts of this file
+
+
 _CLOSES = """
   select distinct on (s.source, s.product, s.interval) s.source, s.product, s.interval, c.start, c.close
   from keel.series s join keel.candle c on c.series = s.id where s.product = any(:products)
@@ -78,17 +93,29 @@ class Reports:
         except OperationalError as error:
             raise LedgerUnavailable(f"the ledger's database failed: {error.orig}") from error
 
+    @contextmanager
+    def driver(self) -> Iterator[Connection]:
+        """A connection for the readings that decisions are made on, under the same rights: nothing can be changed by it."""
+        try:
+            with self.engine.connect() as connection:
+                yield cast("Connection", connection.connection.driver_connection)
+        except OperationalError as error:
+            raise LedgerUnavailable(f"the ledger's database failed: {error.orig}") from error
+
     def _rows(self, kind: type[_Row], query: str, **values: object) -> list[_Row]:
         return [kind(**row) for row in self._mappings(query, **values)]
 
     # ------------------------------------------------------------------------------------------------ the books
 
-    def orders(self, scope: Scope, states: Iterable[str] = (), since: datetime | None = None) -> list[OrderRow]:
-        """The orders of the scope by the time they were staged; `since` is market time."""
+    def orders(
+        self, scope: Scope, states: Iterable[str] = (), since: datetime | None = None, newest: int | None = None
+    ) -> list[OrderRow]:
+        """The orders of the scope by the time they were staged, or the `newest` of them; `since` is market time."""
         narrowed = "and x.state = any(:states)" if (wanted := list(states)) else ""
         narrowed += " and x.decided_at >= :since" if since else ""
-        query = f"select * from keel.orders x where {scope.where()} {narrowed} order by created_at, product, leg"  # noqa: S608 - parts of this file
-        return self._rows(OrderRow, query, states=wanted, since=since, **scope.values)
+        query = f"select * from keel.orders x where {scope.where()} {narrowed}"  # noqa: S608 - parts of this file
+        ordered = _newest_last(query, ("created_at", "product", "leg"), newest)
+        return self._rows(OrderRow, ordered, states=wanted, since=since, newest=newest, **scope.values)
 
     def order(self, name: str) -> OrderRow:
         """The order with this client or exchange id, or the only one whose client id begins so.
@@ -109,11 +136,11 @@ class Reports:
             raise ConfigurationError(f"order {name}: found {seen}, expected the id of one order (`keel orders` lists them)")
         return matching[0]
 
-    def fills(self, scope: Scope, since: datetime | None = None) -> list[FillRow]:
-        """Every execution by the time it traded (market time)."""
-        query = f"""select {_FILL} from keel.fills x where {scope.where()} {"and traded_at >= :since" if since else ""}
-                    order by traded_at, seen_at, entry_id"""  # noqa: S608 - parts of this file
-        return self._rows(FillRow, query, since=since, **scope.values)
+    def fills(self, scope: Scope, since: datetime | None = None, newest: int | None = None) -> list[FillRow]:
+        """Every execution by the time it traded (market time), or the `newest` of them."""
+        query = f"""select {_FILL} from keel.fills x where {scope.where()} {"and traded_at >= :since" if since else ""}"""  # noqa: S608 - parts of this file
+        ordered = _newest_last(query, ("traded_at", "seen_at", "entry_id"), newest)
+        return self._rows(FillRow, ordered, since=since, newest=newest, **scope.values)
 
     def positions(self, scope: Scope) -> list[PositionRow]:
         """Holdings by plan and product, at the newest stored close of the portfolio's own market source."""
@@ -233,6 +260,36 @@ class Reports:
         query = f"""select distinct on (x.book) x.book, x.at, x.clean, x.body from keel.reconciliation x
                     where {by_book.where()} order by x.book, x.at desc"""  # noqa: S608 - parts of this file
         return [dict(row) for row in self._mappings(query, **by_book.values)]
+
+    def heartbeats(self) -> list[HeartbeatRow]:
+        """What each process last said of itself, by its name."""
+        query = "select process, at, version, configuration, stopped from keel.heartbeat order by process"
+        return self._rows(HeartbeatRow, query)
+
+    def verdicts(self, scope: Scope, newest: int = 20) -> list[VerdictRow]:
+        """The newest verdicts of the data gate, newest first."""
+        query = f"""select book, plan, slot_at, at, passed, body from keel.verdict x
+                    where {scope.where()} order by at desc limit :newest"""  # noqa: S608 - parts of this file
+        return self._rows(VerdictRow, query, newest=newest, **scope.values)
+
+    def plans(self) -> list[tuple[str, str]]:
+        """(book, plan) of every plan that has books."""
+        found = self._mappings("select distinct book, plan from keel.account where kind = 'equity' and plan <> '' order by 1, 2")
+        return [(row["book"], row["plan"]) for row in found]
+
+    def plan_body(self, book: str, plan: str) -> str | None:
+        """The plan as canonical JSON, as it was when it last claimed a slot; None when it never did."""
+        found = self._mappings(
+            """select v.body from keel.cycle c join keel.config_version v on v.sha256 = c.plan_sha
+               where c.book = :book and c.plan = :plan order by c.slot_at desc limit 1""",
+            book=book, plan=plan,
+        )  # fmt: skip
+        return str(found[0]["body"]) if found else None
+
+    def anchored_at(self) -> datetime | None:
+        """When the newest anchor on record was signed (wall time); None before the first. `keel verify` proves them."""
+        found: datetime | None = self._mappings("select max(anchored) as at from keel.anchor")[0]["at"]
+        return found
 
     # --------------------------------------------------------------------------------------------- why an order
 

@@ -123,6 +123,11 @@ class EquityRow:
     equity: Decimal | None
     unrealised: Decimal | None
 
+    @property
+    def exposure(self) -> Decimal | None:
+        """The invested share of equity; None where equity is not known, or is not positive."""
+        return None if self.equity is None or self.equity <= 0 else 1 - self.cash / self.equity
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EquityPoint:
@@ -215,6 +220,29 @@ class CycleRow:
     started_at: datetime
     finished_at: datetime | None
     summary: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatRow:
+    """What a process last said of itself, at wall time; `stopped`: it ended as it was told to."""
+
+    process: str
+    at: datetime
+    version: str
+    configuration: str
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRow:
+    """What the data gate found for one slot; `at` is wall time."""
+
+    book: str
+    plan: str
+    slot_at: datetime
+    at: datetime
+    passed: bool
+    body: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

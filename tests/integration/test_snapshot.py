@@ -1,0 +1,98 @@
+"""The one reading of the books that every screen shows, against trades whose every number is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from tests.builders.plans import NOON, buy, sell
+from tests.builders.venues import later, quick_desk
+from trading import hand
+from trading.cycle import run
+from trading.dashboard import Snapshot, desks, take
+from trading.desk import Desk
+from trading.report import gather
+from trading.risk import Level
+from trading.store.database import engine
+from trading.store.reports import Reports, Scope
+
+DEFAULT = Scope(mode="paper", portfolio="main", plan="default")
+
+
+@pytest.fixture
+def desk(database_url: str) -> Iterator[Desk]:
+    with quick_desk(database_url) as desk:
+        run(desk)
+        yield desk
+
+
+@pytest.fixture
+def reports(database_url: str) -> Iterator[Reports]:
+    bind = engine(database_url)
+    yield Reports(bind)
+    bind.dispose()
+
+
+def taken(reports: Reports, minutes: int = 30) -> Snapshot:
+    found = take(reports, DEFAULT, NOON + timedelta(minutes=minutes))
+    assert found is not None
+    return found
+
+
+def trade(desk: Desk) -> None:
+    """Buys 0.001 BTC at 50,000 and sells half of it at 50,500: 25 at cost are left."""
+    later(desk, minutes=10)
+    hand.place(desk, buy("BTC-USD", "0.001"))
+    desk.source.prices["BTC-USD"] = "50500"
+    later(desk, minutes=10)
+    hand.place(desk, sell("BTC-USD", "0.0005"))
+
+
+def test_no_books_no_snapshot(reports: Reports) -> None:
+    assert take(reports, DEFAULT, NOON) is None
+    assert desks(reports) == []
+
+
+def test_the_plans_that_have_books_are_named(desk: Desk, reports: Reports) -> None:
+    assert desk.book == "paper:main"
+    assert desks(reports) == [DEFAULT]
+
+
+def test_what_happened_last_comes_first(desk: Desk, reports: Reports) -> None:
+    trade(desk)
+    seen = taken(reports)
+    assert [(order.side, order.state) for order in seen.orders] == [("sell", "filled"), ("buy", "filled")]
+    assert [fill.side for fill in seen.fills] == ["sell", "buy"]
+    assert seen.outcomes == {"filled": 2}
+    assert seen.doubts == 0
+
+
+def test_its_figures_are_those_of_the_report(desk: Desk, reports: Reports) -> None:
+    trade(desk)
+    seen, told = taken(reports), gather(reports, "paper", "main", "default", days=30, written_at=NOON)
+    assert (seen.equity, list(seen.positions), seen.total) == (told.now, list(told.positions), told.total)
+    assert seen.outcomes == told.outcomes
+
+
+def test_limits_are_used_as_far_as_the_books_say(desk: Desk, reports: Reports) -> None:
+    trade(desk)
+    seen = taken(reports)
+    assert seen.risk is not None
+    uses = {use.code: use for use in seen.risk.limits}
+    assert uses["day_volume"].observed == Decimal("75.25")
+    assert uses["open_positions"].observed == 1
+    [held] = seen.positions
+    assert seen.equity.equity is not None
+    assert held.value is not None
+    assert uses["position_share"].observed == held.value / seen.equity.equity
+    assert uses["position_share"].share == uses["position_share"].observed / desk.plan.breaker.max_position_share
+    assert uses["daily_loss_usd"].observed == 1000 - seen.equity.equity
+
+
+def test_only_breakers_that_bind_the_plan_are_shown(desk: Desk, reports: Reports) -> None:
+    hand.trip(desk, "strategy:paper:main:default", Level.NO_NEW, "a drill")
+    [open_one] = taken(reports).halted
+    assert (open_one.scope, open_one.level, open_one.reason) == ("strategy:paper:main:default", "no_new", "a drill")

@@ -58,6 +58,14 @@ class Simulated:
             monotonic=time.monotonic, sleep=time.sleep,
         )  # fmt: skip
 
+    def move_away(self, milliseconds: int) -> None:
+        import requests
+
+        if milliseconds:
+            fault: dict[str, Any] = {"kind": "delay", "endpoint": "*", "seconds": milliseconds / 1000, "count": 10**9}
+            reply = requests.post(f"{self.line['url']}/sim/faults", json=fault, verify=self.line["ca_file"], timeout=10)
+            reply.raise_for_status()
+
     def sdk(self) -> RESTClient:
         """The floor: the unmodified SDK."""
         from coinbase.rest import RESTClient
@@ -69,8 +77,8 @@ class Simulated:
 
 
 @contextmanager
-def simulated() -> Iterator[Simulated]:
-    """A venue whose prices stand still, with room for any order and no limit on calls."""
+def simulated(away: int = 0) -> Iterator[Simulated]:
+    """A venue whose prices stand still, with room for any order and no limit on calls; it answers `away` milliseconds later."""
     with tempfile.TemporaryDirectory() as home:
         command = [
             sys.executable, "-m", "trading.simulator", "--home", home, "--prices", "still", "--private-rate", "0",
@@ -78,6 +86,8 @@ def simulated() -> Iterator[Simulated]:
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
-                yield Simulated(json.loads(process.stdout.readline()))  # type: ignore[union-attr]  # a pipe was asked for
+                venue = Simulated(json.loads(process.stdout.readline()))  # type: ignore[union-attr]  # a pipe was asked for
+                venue.move_away(away)
+                yield venue
             finally:
                 process.terminate()

@@ -29,6 +29,7 @@ for command in (books.orders, books.fills, books.positions, books.pnl, books.equ
 app.command(rich_help_panel="Books")(explain.explain)
 app.command(rich_help_panel="Books")(evidence.costs)
 app.command(rich_help_panel="Books")(evidence.gains)
+app.add_typer(evidence.export, rich_help_panel="Books")
 app.command(rich_help_panel="Books")(verify.verify)
 app.command(rich_help_panel="Books")(verify.anchor)
 for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +29,8 @@ By = Annotated[str | None, typer.Option("--by", help="Sum by product, side, type
 Limit = Annotated[int, typer.Option("--newest", min=1, help="How many of the newest orders to show.")]
 
 PARTS = ("delay", "spread", "impact", "fees", "opportunity", "shortfall")
+SUM_COLUMNS = ("asset", "orders", "unknown", "notional", *PARTS, "bp")
+ORDER_COLUMNS = ("decided_at", "product", "side", "type", "state", "quantity", "filled", *PARTS, "bp")
 
 
 def costs(
@@ -49,13 +52,11 @@ def costs(
         print_json({"total": _sums(total), **({"by": by, "groups": _sums(groups)} if by else {"orders": _orders(rows)})})
         return
     if by:
-        columns = (by, "asset", "orders", "unknown", "notional", *PARTS, "bp")
-        print_table(f"Costs by {by}", _shown(_sums(groups), by), columns, "No orders are done yet.")
+        print_table(f"Costs by {by}", _shown(_sums(groups), by), (by, *SUM_COLUMNS), "No orders are done yet.")
     else:
-        columns = ("decided_at", "product", "side", "type", "state", "quantity", "filled", *PARTS, "bp")
-        print_table("Costs", _shown(_orders(rows[-newest:])), columns, "No orders are done yet.")
+        print_table("Costs", _shown(_orders(rows[-newest:])), ORDER_COLUMNS, "No orders are done yet.")
     if rows:
-        print_table("In all", _shown(_sums(total)), ("asset", "orders", "unknown", "notional", *PARTS, "bp"), "")
+        print_table("In all", _shown(_sums(total)), SUM_COLUMNS, "")
 
 
 Year = Annotated[int, typer.Option("--year", help="The year of the sales, UTC.")]
@@ -129,3 +130,34 @@ def _shown(rows: Sequence[dict[str, Any]], by: str = "") -> list[dict[str, Any]]
         | ({by: row["group"]} if by else {})
         for row in rows
     ]  # fmt: skip
+
+
+export = typer.Typer(name="export", help="The ledger in other programs' formats.", no_args_is_help=True)
+
+
+@export.command()
+def beancount(
+    mode: ModeChoice = None,
+    portfolio: Portfolio = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; standard output without it.")] = None,
+) -> None:
+    """Every transaction, and the balance of every account at the end, for beancount."""
+    from contextlib import nullcontext
+    from sys import stdout
+
+    from trading.store.beancount import beancount as lines
+
+    with reports() as ledger, nullcontext(stdout) if out is None else out.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines(ledger, scope(mode, portfolio, None)))
+
+
+@export.command()
+def parquet(out: Annotated[Path, typer.Option("--out", help="The folder to write into; it is made.")]) -> None:
+    """One Parquet file per table, all of one moment."""
+    from trading.store.parquet import write_parquet
+
+    with reports() as ledger:
+        counts = write_parquet(ledger, out)
+    print_table(
+        f"Written to {out}", [{"file": f"{name}.parquet", "rows": rows} for name, rows in counts.items()], ("file", "rows"), ""
+    )

@@ -19,7 +19,7 @@ from trading.money import ONE, ZERO, ceil_to, dec, floor_to, text
 from trading.orders import OrderType, Request, Side, TimeInForce
 from trading.plan import Plan, order_price
 from trading.portfolio import Portfolio, Position
-from trading.risk.lanes import day_volumes
+from trading.risk.lanes import buying_power, day_volumes
 from trading.strategies import Strategy, explain
 
 LEGS_MAX = 20  # slices of one exit in one slot: a larger holding is sold over several slots
@@ -86,7 +86,7 @@ class _Room:
         hourly = plan.controls.max_hourly_share * plan.limits.max_daily_volume_usd
         self.hour_volume = hourly - portfolio.hour_volume - sold
         self.traded = dict(zip(market.candles.products, day_volumes(market.candles).tolist(), strict=True))
-        self.cash = (portfolio.cash_free - plan.allocation.cash_reserve * equity) / plan.costs.outlay
+        self.cash = (buying_power(market, portfolio) - plan.allocation.cash_reserve * equity) / plan.costs.outlay
         self.active = {id_ for id_, position in portfolio.positions.items() if position.quantity}
         self.active |= {id_ for id_, notional in portfolio.working.items() if notional}
         exposure = sum((_worth(id_, market, portfolio) or ZERO for id_ in self.active), ZERO)

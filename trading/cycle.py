@@ -223,6 +223,8 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
             found_by = [violation.to_dict() for violation in cycle.violations]
             change.breaker(after, before, actor="breaker", violations=found_by)
             desk.journal.record("breaker", change)
+    watching.hold_products(desk, cycle.refused)
+    cycle.violations += watching.watch(desk, cycle.portfolio, cycle.market)
     cycle.breaker = _standing(desk)
     through = [
         approved
@@ -231,7 +233,6 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
         and not (cycle.exits_only and approved.request.side is Side.BUY)
         and not desk.forbids(approved.request.side)
     ]
-    cycle.violations += watching.watch(desk, cycle.portfolio, cycle.market)
     cycle.held_back = [approved for approved in cycle.approved if approved not in through]
     cycle.approved = through
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from trading import strategies
-from trading.errors import ConfigurationError
+from trading.errors import ConfigurationError, MarketUnavailable
 from trading.exchange.port import Exchange
 from trading.ledger import OUTSIDE, Account, Transaction, opening, share, stock
 from trading.lots import LotMethod
@@ -60,6 +60,8 @@ class Desk:
     """Why nothing at all may be sent, looked up anew at each call: the halt file. Empty when there is none."""
     safety: Safety = field(default=Safety())
     """What the checks of this run said."""
+    second: MarketSource | None = field(default=None)
+    """An independent source of prices, where there is one: its quotes are compared with those of the first."""
     market_time: datetime | None = field(default=None)
     market: Market | None = field(default=None)
     """What the cycle fetched: the paper exchange fills against the very quotes that the decision was made on."""
@@ -265,8 +267,30 @@ def see_market(desk: Desk, end: datetime, at: datetime) -> tuple[Market, Verdict
         candles=stored.with_rows(verdict.clean),
         quotes=desk.source.quotes(plan.products, at),
         gated=verdict.gated,
+        second=_second_quotes(desk, at),
+        taker_fee=desk.exchange.fee_tier().taker if needs_checks(desk.mode) else None,
+        cash_at_venue=cash_at_venue(desk) if needs_checks(desk.mode) else None,
     )
     return desk.market, verdict
+
+
+def _second_quotes(desk: Desk, at: datetime) -> dict[str, Quote]:
+    """What the independent source says; nothing when it is away: whether an entry needs it is a check's to say."""
+    if desk.second is None:
+        return {}
+    try:
+        return desk.second.quotes(desk.plan.products, at)
+    except MarketUnavailable:
+        return {}
+
+
+def cash_at_venue(desk: Desk) -> Decimal:
+    """What the venue says is free, less what our holds reserve for orders that it does not know of (yet)."""
+    asset = desk.plan.cash_asset
+    told = desk.exchange.balances().get(asset)
+    if told is None:
+        return ZERO
+    return told.available - max(ZERO, desk.books.held(desk.book, asset) - told.hold)
 
 
 def first_missing(stored: Candles) -> dict[str, int]:

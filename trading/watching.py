@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from trading.desk import Desk
 from trading.market import Market
 from trading.money import ONE, ZERO
 from trading.portfolio import Portfolio
-from trading.risk import Violation
+from trading.risk import Cause, Level, Refused, Violation
 from trading.risk.watches import Signs, Where, judge_signs
 from trading.store.halting import tighten
 from trading.store.signs import told
@@ -41,6 +43,17 @@ def open_for(desk: Desk, signs: Signs) -> list[Violation]:
             cause=one.cause, rules=desk.plan.breaker, evidence=[violation.to_dict()],
         )  # fmt: skip
     return [violation for _, violation in found]
+
+
+def hold_products(desk: Desk, refused: Iterable[Refused]) -> None:
+    """Opens the breaker of each product that has been entered too often in a row: only a person resumes it."""
+    for request, evaluation in refused:
+        for outcome in evaluation.failures:
+            if outcome.code == "repeated_entries":
+                tighten(
+                    desk.journal, desk.product_scope(request.product), Level.REDUCE_ONLY, outcome.message, desk.market_now(),
+                    actor="breaker", cause=Cause.LOSS, rules=desk.plan.breaker, evidence=[outcome.to_dict()],
+                )  # fmt: skip
 
 
 def _scope(desk: Desk, where: Where) -> str:

@@ -88,6 +88,12 @@ def bounds_of(plan: Plan, market: Market, portfolio: Portfolio, now: datetime, o
     )
 
 
+def buying_power(market: Market, portfolio: Portfolio) -> Decimal:
+    """What the ledger has free or what the venue says is free, the smaller of the two."""
+    told = market.cash_at_venue
+    return portfolio.cash_free if told is None else min(portfolio.cash_free, told)
+
+
 def _bind_rules(lane: Lane, rules: Product) -> None:
     lane.base_increment, lane.price_increment = rules.base_increment, rules.price_increment
     lane.base_min_size, lane.base_max_size = rules.base_min_size, rules.base_max_size

@@ -20,7 +20,7 @@ from trading.portfolio import Portfolio
 from trading.risk.catalogue import LOOKS_AT, ORDER_CONTROLS, PRODUCT_CONTROLS, SAYS, Data
 from trading.risk.checks import Bounds, Finding, Guard, Lane, OrderCheck, ProductCheck, Proposed, Value
 from trading.risk.comovement import ALONE, Comovement
-from trading.risk.lanes import Lanes, Opinions, bounds_of
+from trading.risk.lanes import Lanes, Opinions, bounds_of, buying_power
 
 
 class Outcome(NamedTuple):
@@ -195,7 +195,7 @@ class Validator:
         self._batch = Batch(plan.sha256, now)
         self._source = Lanes(plan, market, portfolio, now)
         self._bounds = bounds_of(plan, market, portfolio, now, opinions)
-        self._cash = _cash(market, portfolio)
+        self._cash = buying_power(market, portfolio)
         self._day_volume = portfolio.day_volume
         self._exposure = _exposure(market, portfolio)
         self._open_positions = len(_active(portfolio))
@@ -295,12 +295,6 @@ def validate(
     """Each request's outcome, in the given order, each judged after the approvals before it. `now` is market time."""
     validator = Validator(plan, market, portfolio, now, opinions)
     return [validator.validate(request) for request in requests]
-
-
-def _cash(market: Market, portfolio: Portfolio) -> Decimal:
-    """Buying power: what the ledger has free or what the venue says is free, the smaller of the two."""
-    told = market.cash_at_venue
-    return portfolio.cash_free if told is None else min(portfolio.cash_free, told)
 
 
 def _values(market: Market, portfolio: Portfolio) -> dict[str, float]:

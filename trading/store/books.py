@@ -277,6 +277,11 @@ class Books:
         query = "select plan, posted - held as free from keel.account where book = %s and kind = 'venue' and asset = %s"
         return {row["plan"]: row["free"] for row in self._rows(query, book, asset)}
 
+    def held(self, book: str, asset: str) -> Decimal:
+        """What live orders of all plans reserve of the asset at the venue."""
+        found = self._one("select sum(held) from keel.account where book = %s and kind = 'venue' and asset = %s", book, asset)
+        return ZERO if found is None else Decimal(found)
+
     def standing_fill(self, book: str, exchange_order_id: str, trade_id: str) -> Fill | None:
         """The booked fill of a trade that no adjustment has taken the place of."""
         query = """select * from keel.standing_fill where book = %s and exchange_order_id = %s and trade_id = %s

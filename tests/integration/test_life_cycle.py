@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import cast
@@ -13,7 +14,7 @@ from tests.builders.venues import QuickExchange, later, quick_desk
 from trading import cycle as cycles
 from trading import hand, outside
 from trading.desk import Desk, see_market
-from trading.errors import ConfigurationError, OutcomeUnknown
+from trading.errors import BooksRefused, ConfigurationError, OutcomeUnknown
 from trading.exchange.port import OUTCOMES, Duplicates, Outcome, Rejected, Reply, conclude
 from trading.execution import intents_of, send, stage
 from trading.lots import LotMethod
@@ -25,7 +26,7 @@ from trading.risk import Approved
 from trading.risk.breaker import BreakerState, Level
 from trading.risk.validator import Evaluation
 from trading.settlement import settle
-from trading.store.database import connect
+from trading.store.database import connect, downgrade
 from trading.store.verify import Check, verify
 
 UNIT = Decimal("0.001")
@@ -270,6 +271,31 @@ def test_a_no_to_the_second_sending_says_nothing_of_the_first(desk: Desk) -> Non
     venue(desk).hides = False
     reconcile(desk)
     assert desk.books.orders([order.id])[order.id].state is State.FILLED
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"type": OrderType.LIMIT, "limit_price": Decimal(51000), "time_in_force": TimeInForce.FOK},
+        {
+            "type": OrderType.BRACKET,
+            "limit_price": Decimal(60000),
+            "stop_price": Decimal(45000),
+            "time_in_force": TimeInForce.GTC,
+        },
+    ],
+    ids=["fill or kill", "bracket"],
+)
+def test_the_ledger_keeps_every_kind_of_order_and_an_older_schema_does_not_drop_it(
+    desk: Desk, database_url: str, terms: dict[str, object]
+) -> None:
+    hand.place(desk, buy())
+    kind = sell() if terms["type"] is OrderType.BRACKET else buy()
+    wanted = replace(kind, **terms)  # type: ignore[arg-type]
+    order = order_of(hand.place(desk, wanted))
+    assert replace(desk.books.orders([order.id])[order.id].intent.request, reason="", protective=False) == wanted
+    with pytest.raises(BooksRefused, match="orders of newer kinds"):
+        downgrade(database_url, "0001")
 
 
 def test_a_stop_gets_the_plans_collar_where_the_venue_wants_a_limit(desk: Desk) -> None:

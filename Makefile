@@ -1,9 +1,10 @@
 # Two commands from a fresh clone: `make paper` runs the pipeline, `make test` runs its tests.
+# `make dashboard` serves the dashboard, on loopback.
 #   ONCE=1        make paper: one run, then stop; fails when the run failed
 #   ARGS="-k x"   make test: handed to pytest
 #   PYTHON=path   which Python makes .venv (3.11, 3.12 or 3.13); unset: the newest of them that is found
 
-.PHONY: paper test crash setup
+.PHONY: paper test dashboard crash setup
 
 # It would double every start: nothing could keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -17,6 +18,10 @@ paper:
 test:
 	@deployments/bootstrap.sh dev
 	@exec .venv/bin/pytest $(ARGS)
+
+dashboard:
+	@deployments/bootstrap.sh dashboard
+	@exec .venv/bin/keel dashboard
 
 # The whole fault suite (an hour or more), and its grid in docs/faults.md.
 crash:

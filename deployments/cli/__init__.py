@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from deployments.cli import bench, books, control, credentials, evidence, explain, ledger, live, simulator, stack, trade, verify
+from deployments.cli import bench, books, control, credentials, dashboard, evidence, explain, ledger, live, simulator, stack, trade, verify
 
 app = typer.Typer(
     name="keel",
@@ -30,6 +30,7 @@ app.command(rich_help_panel="Books")(explain.explain)
 app.command(rich_help_panel="Books")(evidence.costs)
 app.command(rich_help_panel="Books")(evidence.gains)
 app.add_typer(evidence.export, rich_help_panel="Books")
+app.command(rich_help_panel="Books")(dashboard.dashboard)
 app.command(rich_help_panel="Books")(verify.verify)
 app.command(rich_help_panel="Books")(verify.anchor)
 for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):

@@ -77,6 +77,12 @@ def test_its_figures_are_those_of_the_report(desk: Desk, reports: Reports) -> No
     assert seen.outcomes == told.outcomes
 
 
+def test_results_since_the_opening_add_up_to_those_of_the_days(desk: Desk, reports: Reports) -> None:
+    trade(desk)
+    [day] = reports.pnl(DEFAULT)
+    assert taken(reports).results == {"BTC-USD": (day.realised, day.fees)} == {"BTC-USD": (Decimal("0.25"), Decimal(2))}
+
+
 def test_limits_are_used_as_far_as_the_books_say(desk: Desk, reports: Reports) -> None:
     trade(desk)
     seen = taken(reports)

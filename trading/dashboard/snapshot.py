@@ -5,7 +5,7 @@ Ages are not in here: a snapshot holds times, and whoever shows it subtracts the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -41,6 +41,9 @@ class Snapshot:
     """Wall time, or where a replay stands: what day and week are counted by."""
     equity: EquityRow
     positions: Sequence[PositionRow]
+    results: Mapping[str, tuple[Decimal, Decimal]]
+    """Product -> (realised, fees) since the opening."""
+    stops: Mapping[str, Decimal]
     orders: Sequence[OrderRow]
     fills: Sequence[FillRow]
     outcomes: dict[str, int]
@@ -93,6 +96,8 @@ def take(reports: Reports, scope: Scope, now: datetime) -> Snapshot | None:
         market_at=market_at,
         equity=equity,
         positions=reports.positions(scope),
+        results=reports.results(scope),
+        stops=reports.stops(scope),
         orders=reports.orders(scope, newest=ORDERS_SHOWN)[::-1],
         fills=reports.fills(scope, newest=ORDERS_SHOWN)[::-1],
         outcomes=reports.outcomes(scope),

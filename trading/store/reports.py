@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from trading.errors import ConfigurationError, LedgerUnavailable
 from trading.market import interval_seconds
 from trading.money import ZERO, dec, utc
+from trading.orders import LIVE_STATES
 from trading.store.database import Connection
 from trading.store.rows import (
     AuditRow,
@@ -166,6 +167,21 @@ class Reports:
             if key not in found or at > found[key][1]:
                 found[key] = dec(row["close"]), at
         return found
+
+    def results(self, scope: Scope) -> dict[str, tuple[Decimal, Decimal]]:
+        """Product -> (realised result before fees, fees) since the opening, each in the product's quote asset."""
+        query = f"""select product, coalesce(-sum(posted) filter (where kind = 'income'), 0) as realised,
+                      coalesce(sum(posted) filter (where kind = 'fees'), 0) as fees
+                    from keel.account x where kind in ('income', 'fees') and asset = split_part(product, '-', 2)
+                      and {scope.where()} group by 1 order by 1"""  # noqa: S608 - parts of this file
+        return {row["product"]: (row["realised"], row["fees"]) for row in self._mappings(query, **scope.values)}
+
+    def stops(self, scope: Scope) -> dict[str, Decimal]:
+        """Product -> stop price of the order that protects it and may still trade; the highest where there are several."""
+        query = f"""select x.product, max(x.stop_price) as stop from keel.intent x join keel.order_head h using (client_order_id)
+                    where x.stop_price is not null and h.state = any(:live) and {scope.where()} group by 1"""  # noqa: S608 - parts of this file
+        live = [str(state) for state in LIVE_STATES]
+        return {row["product"]: row["stop"] for row in self._mappings(query, live=live, **scope.values)}
 
     def pnl(self, scope: Scope, since: date | None = None) -> list[PnlRow]:
         """Realised results and fees by day and product: the postings to the income and fee accounts."""

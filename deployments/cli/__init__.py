@@ -9,7 +9,21 @@ import sys
 
 import typer
 
-from deployments.cli import bench, books, control, credentials, dashboard, evidence, explain, ledger, live, simulator, stack, trade, verify
+from deployments.cli import (
+    bench,
+    books,
+    control,
+    credentials,
+    dashboard,
+    evidence,
+    explain,
+    ledger,
+    live,
+    simulator,
+    stack,
+    trade,
+    verify,
+)
 
 app = typer.Typer(
     name="keel",

@@ -77,9 +77,12 @@ def client_settings(home: Path, port: int) -> dict[str, str]:
 
 
 def stack_environment(home: Path, port: int, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of the server, the worker and its runs."""
+    """The whole environment of the server, the worker and its runs. The key that trades is none of theirs."""
+    from config.credentials.places import TRADE  # noqa: PLC0415 - a shell's `keel` asks for these settings without it
+
     kept = {name: value for name, value in inherited.items() if not name.startswith("PREFECT_") or name.startswith(_KEPT)}
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # it doubles every start
+    for name in (*TRADE, "PYTHONDONTWRITEBYTECODE"):  # the latter doubles every start
+        kept.pop(name, None)
     ours = {
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),

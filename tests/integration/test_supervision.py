@@ -217,16 +217,21 @@ def test_the_shell_file_survives_any_path_and_is_private(tmp_path: Path) -> None
 def test_the_environment_of_the_stack_keeps_the_callers_prefect_out(tmp_path: Path) -> None:
     theirs = {
         "PREFECT_API_URL": "http://elsewhere/api", "PREFECT_API_KEY": "secret", "PREFECT_PROFILE": "cloud",
-        "PYTHONDONTWRITEBYTECODE": "1", "PREFECT_LOGGING_LEVEL": "DEBUG", "COINBASE_API_KEY": "key", "TMPDIR": "/shared",
+        "PYTHONDONTWRITEBYTECODE": "1", "PREFECT_LOGGING_LEVEL": "DEBUG", "COINBASE_VIEW_API_KEY": "key", "TMPDIR": "/shared",
     }  # fmt: skip
     ours = stack_environment(tmp_path, 4321, theirs)
     assert ours["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
     assert ours["PREFECT_SERVER_API_HOST"] == "127.0.0.1"
     assert ours["PREFECT_SERVER_API_AUTH_STRING"] == ours["PREFECT_API_AUTH_STRING"] == auth_string(tmp_path)
     assert not {"PREFECT_API_KEY", "PREFECT_PROFILE", "PYTHONDONTWRITEBYTECODE"} & set(ours)
-    assert (ours["PREFECT_LOGGING_LEVEL"], ours["COINBASE_API_KEY"]) == ("DEBUG", "key")
+    assert (ours["PREFECT_LOGGING_LEVEL"], ours["COINBASE_VIEW_API_KEY"]) == ("DEBUG", "key")
     # A folder in the machine's /tmp belongs to the first user who had a worker there.
     assert Path(ours["TMPDIR"]).is_relative_to(tmp_path)
+
+
+def test_the_key_that_trades_is_not_handed_on_to_server_worker_and_their_runs(tmp_path: Path) -> None:
+    theirs = {"COINBASE_API_KEY": "name", "COINBASE_PRIVATE_KEY": "secret"}
+    assert not set(stack_environment(tmp_path, 4321, theirs)) & set(theirs)
 
 
 # ------------------------------------------------------------------------------------------------------------- ports

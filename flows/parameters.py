@@ -43,3 +43,25 @@ class ReportParameters(PlanParameters):
 
     mode: Literal["paper", "rehearsal", "live"] = Field(default="paper", title="Mode", description="Whose books are shown.")
     days: int = Field(default=30, ge=1, le=3650, title="Days", description="How many days of history the report shows.")
+
+
+class HaltParameters(BaseModel):
+    """Which breaker to open, how far, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scope: str = Field(default="global", title="Scope", description="As `keel breaker show` names it; global stops everything.")
+    level: Literal["reduce_only", "no_new", "cancel"] = Field(
+        default="cancel",
+        title="Level",
+        description="reduce_only: sales only; no_new: protective exits only; cancel: as that, and what rests and adds risk goes.",
+    )
+    reason: str = Field(min_length=3, max_length=500, title="Reason", description="Why; stored for ever.")
+
+
+class ResumeParameters(PlanParameters):
+    """Whose breakers to lead out of; the reason is asked for while it runs."""
+
+    mode: Literal["paper", "rehearsal", "live"] = Field(
+        default="paper", title="Mode", description="For live a request is filed, which `keel resume` completes."
+    )

@@ -138,14 +138,18 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Lead out of a halt, once the books are clean: the halt file goes, and breakers enter their test period."""
+    import sys
+
     from config.halt import halted_by, remove_halt
     from config.settings import load
     from trading.hand import resume
     from trading.risk import NotResumed
-    from trading.store.halting import real_books
+    from trading.store.halting import real_books, requested
 
     settings = load()
     with desk_of(plan, mode, by_person=True) as desk:
+        for wish in requested(desk.books.connection):
+            print(f"Requested in the Prefect UI: {wish}", file=sys.stderr)
         confirmed(real_books(desk.books.connection) + ([desk.book] if mode == "live" else []), confirm)
         found = resume(desk, None, said(reason), lambda: remove_halt(settings))
     halted = halted_by(settings)()

@@ -1,4 +1,4 @@
-"""What the Prefect server must hold before a worker starts: the pool, the crash automation, the deployments."""
+"""What the Prefect server must hold before a worker starts: the pool, the automations, the deployments."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ POOL = "local"
 LIVE_POOL = "live"
 """Of runs with real orders: its worker is started by hand (`keel worker`), as the user that may read the key that trades."""
 CRASHED_AFTER_SECONDS = 90
+HALT = "breaker/halt"
+HALT_RUNS = 3
+HALT_HOURS = 4
 _VERSION = "keel-"
 
 _CRASH_AUTOMATION = AutomationCore.model_validate({
@@ -49,13 +52,15 @@ async def provision(client: PrefectClient, file: Path, declared: Declared) -> bo
     present = {f"{flow}/{deployment.name}": deployment for flow, deployment in await _deployments(client)}
     wanted = {declaration.full_name for declaration in declared.deployments}
     ours = {name for name, deployment in present.items() if (deployment.version or "").startswith(_VERSION)}
-    await _ensure_automation(client)
+    await _ensure(client, _CRASH_AUTOMATION)
     if ours == wanted and all(present[name].version == version for name in wanted):
+        await _ensure_halts(client, declared)
         return False
     for declaration in declared.deployments:
         await _deploy(client, declared, declaration, version)
     for name in ours - wanted:  # its schedule would go on firing
         await client.delete_deployment(present[name].id)
+    await _ensure_halts(client, declared)
     return True
 
 
@@ -69,12 +74,41 @@ async def ensure_pools(client: PrefectClient) -> None:
                 await client.update_work_pool(name, WorkPoolUpdate(is_paused=False))
 
 
-async def _ensure_automation(client: PrefectClient) -> None:
-    present = await client.read_automations_by_name(_CRASH_AUTOMATION.name)
+async def _ensure(client: PrefectClient, wanted: AutomationCore) -> None:
+    present = await client.read_automations_by_name(wanted.name)
     if not present:
-        await client.create_automation(_CRASH_AUTOMATION)
-    elif AutomationCore.model_validate(present[0].model_dump(include=set(AutomationCore.model_fields))) != _CRASH_AUTOMATION:
-        await client.update_automation(present[0].id, _CRASH_AUTOMATION)
+        await client.create_automation(wanted)
+    elif AutomationCore.model_validate(present[0].model_dump(include=set(AutomationCore.model_fields))) != wanted:
+        await client.update_automation(present[0].id, wanted)
+
+
+async def _ensure_halts(client: PrefectClient, declared: Declared) -> None:
+    """The automation that opens the breaker, where the file declares the deployment that it runs."""
+    if any(declaration.full_name == HALT for declaration in declared.deployments):
+        await _ensure(client, halt_automation(str((await client.read_deployment_by_name(HALT)).id)))
+
+
+def halt_automation(deployment_id: str) -> AutomationCore:
+    """Runs `breaker/halt` once runs with real orders fail or crash again and again. A single crash is settled by the next run."""
+    reason = f"{HALT_RUNS} live runs failed or crashed within {HALT_HOURS} hours"
+    return AutomationCore.model_validate({
+        "name": "keel: live runs that keep failing open the breaker",
+        "description": f"After {reason}: no new orders, until a person resumes.",
+        "enabled": True,
+        "trigger": {
+            "type": "event",
+            "posture": "Reactive",
+            "expect": ["prefect.flow-run.Failed", "prefect.flow-run.Crashed"],
+            "match": {"prefect.resource.id": "prefect.flow-run.*"},
+            "match_related": {"prefect.resource.id": "prefect.tag.live", "prefect.resource.role": "tag"},
+            "threshold": HALT_RUNS,
+            "within": HALT_HOURS * 3600,
+        },
+        "actions": [{
+            "type": "run-deployment", "source": "selected", "deployment_id": deployment_id,
+            "parameters": {"params": {"scope": "global", "level": "no_new", "reason": reason}},
+        }],
+    })  # fmt: skip
 
 
 async def _deployments(client: PrefectClient) -> list[tuple[str, DeploymentResponse]]:

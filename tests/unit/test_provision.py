@@ -137,6 +137,8 @@ def test_the_projects_own_file_is_in_order() -> None:
         "reconcile/live",
         "report/daily",
         "verify/hourly",
+        "breaker/halt",
+        "breaker/resume",
     ]
     assert {found.full_name for found in declared.deployments if found.work_pool.name == "live"} == {"trade/live"}
     on = {found.full_name for found in declared.deployments for schedule in found.schedules if schedule.active}

@@ -13,6 +13,9 @@ from trading.store.books import Books
 from trading.store.database import Connection
 from trading.store.journal import Change, Journal
 
+REQUESTS = "(resume)"
+"""Stands for a plan where the wish to resume is filed: no plan's operations are counted with it."""
+
 
 def tighten(
     journal: Journal, scope: str, level: Level, reason: str, at: datetime, *, actor: str, cause: Cause,
@@ -74,3 +77,17 @@ def resting(connection: Connection) -> list[Resting]:
 def real_books(connection: Connection) -> list[str]:
     """The portfolios whose orders are real."""
     return [str(row[0]) for row in connection.execute("select book from keel.portfolio where mode = 'live' order by book")]
+
+
+def request_resume(journal: Journal, book: str, wish: str) -> None:
+    """Files a wish to resume: a row that tells who and why, and leads nothing out."""
+    change = Change()
+    change.add("operations", book=book, plan=REQUESTS, kind="resume.request", ok=True, detail=wish)
+    journal.record("resume.request", change)
+
+
+def requested(connection: Connection) -> list[str]:
+    """The wishes of the last day, newest first, with their times."""
+    query = """select to_char(at at time zone 'UTC', 'YYYY-MM-DD HH24:MI"Z" ') || detail from keel.operation
+               where plan = %s and kind = 'resume.request' and at > clock_timestamp() - interval '1 day' order by id desc"""
+    return [str(row[0]) for row in connection.execute(query, (REQUESTS,))]

@@ -205,7 +205,7 @@ def _rehearsal(settings: Settings, *, trades: bool) -> Venue:
     try:
         ready = json.loads((home / "ready.json").read_text(encoding="utf-8"))
         host, stream_url, ca_file = str(ready["host"]), str(ready["ws_url"]), Path(ready["ca_file"])
-        keys = {name: _simulated_key(Path(ready["keys"][name])) for name in ("trade", "view")}
+        keys = {name: _simulated_key(Path(ready["keys"][name])) for name in (("trade", "view") if trades else ("view",))}
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
             f"rehearsal: found no simulator in {home} ({type(error).__name__}), expected one that runs: "
@@ -213,7 +213,7 @@ def _rehearsal(settings: Settings, *, trades: bool) -> Venue:
         ) from None
     return Venue(
         name="simulator", host=host, stream_url=stream_url, ca_file=ca_file,
-        trade_key=keys["trade"] if trades else None, view_key=keys["view"],
+        trade_key=keys.get("trade"), view_key=keys["view"],
         clock=_simulated_clock(host, ca_file), problems=(),
     )  # fmt: skip
 

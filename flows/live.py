@@ -37,17 +37,19 @@ def trade(params: RealParameters) -> State[str]:
     """Decides and trades one slot of a plan with real orders, live or in rehearsal; then the same slot on paper.
 
     While a check of live trading fails, nothing is sent that it forbids: what is live is settled and reconciled, and the
-    plan goes on in its paper shadow.
+    plan goes on in its paper shadow. So it does when the real part fails altogether; the run then fails as well.
     """
     mode = Mode(params.mode)
     at = due() if mode is Mode.LIVE else None  # a rehearsal goes by the simulator's clock
-    with open_desk(params.plan, mode=mode, author=author) as desk:
-        cycle = cycle_as_tasks(desk, at)
-        demote(lambda: desk)
-        anchor_after(desk)
-        alert(desk)
-        state = outcome(cycle)
-    with open_shadow(params.plan, mode, author=author) as paper:
-        shadow(lambda: paper, cycle.slot_at)
-        anchor_after(paper)
-    return state
+    try:
+        with open_desk(params.plan, mode=mode, author=author) as desk:
+            cycle = cycle_as_tasks(desk, at)
+            demote(lambda: desk)
+            anchor_after(desk)
+            alert(desk)
+            at = cycle.slot_at
+            return outcome(cycle)
+    finally:
+        with open_shadow(params.plan, mode, author=author) as paper:
+            shadow(lambda: paper, at)
+            anchor_after(paper)

@@ -82,17 +82,23 @@ def test_five_slots_in_rehearsal_through_the_live_pool_end_equal_to_the_venue(st
     keel(stack, "breaker", "resume", "--reason", "first rehearsal")
     keel(stack, "arm", "--reason", "first rehearsal")
     keel(stack, "check-live")
-    states = []
+    states, params = [], {"params": {"plan": PLAN, "mode": "rehearsal"}}
     with live_worker(stack):
         for number in range(5):
             venue.control("clock", {"advance": 3600})
             if number == 0:
                 venue.fault("accept_then_drop")
-            run_id = stack.trigger(LIVE, {"params": {"plan": PLAN, "mode": "rehearsal"}})
+            run_id = stack.trigger(LIVE, params)
             if number == 3:
                 os.kill(until("the run's process", partial(run_process, run_id), 60), signal.SIGKILL)
             states.append(stack.await_state(run_id, *ENDED, seconds=120)["state_type"])
-    assert states == ["COMPLETED", "COMPLETED", "COMPLETED", "CRASHED", "COMPLETED"]
+        venue.control("clock", {"advance": 3600})
+        with (stack.home / "simulator" / "keys" / "trade.json").open("r+") as key:  # torn: no real desk opens
+            whole = key.read()
+            key.truncate(10)
+        states.append(stack.await_state(stack.trigger(LIVE, params), *ENDED, seconds=120)["state_type"])
+        (stack.home / "simulator" / "keys" / "trade.json").write_text(whole)
+    assert states == ["COMPLETED", "COMPLETED", "COMPLETED", "CRASHED", "COMPLETED", "FAILED"]
     keel(stack, "reconcile")
     orders = json.loads(stack.run("orders", "--mode", "rehearsal", "--json").stdout)
     truth = venue.oracle
@@ -102,6 +108,9 @@ def test_five_slots_in_rehearsal_through_the_live_pool_end_equal_to_the_venue(st
     assert {row["state"] for row in orders} == {"filled"}
     shadow = json.loads(stack.run("orders", "--portfolio", f"{PLAN}-r-shadow", "--json").stdout)
     assert {row["mode"] for row in shadow} == {"paper"}
+    assert max(row["slot"] for row in shadow) > max(row["slot"] for row in orders), (
+        "it went on where the real part could not begin"
+    )
     proved = json.loads(stack.run("verify", "--json").stdout)
     assert [check["name"] for check in proved["checks"] if not check["ok"]] == []
     names = [artifact["key"] for artifact in stack.api("/artifacts/latest/filter", {})]

@@ -59,15 +59,15 @@ class Still:
         return START
 
 
-def see(desk: Desk, at: datetime) -> Market:
+def see(desk: Desk, at: datetime, products: tuple[str, ...] = PRODUCTS) -> Market:
     """Moves the desk's market time to `at`: the same quotes, an hour of ample volume."""
-    shape = (1, len(PRODUCTS))
+    shape = (1, len(products))
     price, volume = np.full(shape, float(PRICE)), np.full(shape, 1e9)
     starts = np.array([int(at.timestamp()) - 3600])
     desk.market_time = at
     desk.market = market = Market(
-        at=at, products=desk.source.products(PRODUCTS), quotes=desk.source.quotes(PRODUCTS, at),
-        candles=Candles(interval="1h", products=PRODUCTS, starts=starts, volume=volume, **dict.fromkeys(PRICES, price)),
+        at=at, products=desk.source.products(products), quotes=desk.source.quotes(products, at),
+        candles=Candles(interval="1h", products=products, starts=starts, volume=volume, **dict.fromkeys(PRICES, price)),
     )  # fmt: skip
     return market
 

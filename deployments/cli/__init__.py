@@ -23,6 +23,7 @@ from deployments.cli import (
     stack,
     trade,
     verify,
+    watch,
 )
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.command(rich_help_panel="Books")(evidence.costs)
 app.command(rich_help_panel="Books")(evidence.gains)
 app.add_typer(evidence.export, rich_help_panel="Books")
 app.command(rich_help_panel="Books")(dashboard.dashboard)
+app.command(rich_help_panel="Books")(watch.watch)
 app.command(rich_help_panel="Books")(verify.verify)
 app.command(rich_help_panel="Books")(verify.anchor)
 for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from io import StringIO
+from pathlib import Path
 
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
+from deployments.cli import app
+from deployments.cli.watch import draw
+from deployments.dashboard import tables
 from tests.builders.plans import NOON, buy, sell
 from tests.builders.venues import later, quick_desk
 from trading import hand
@@ -15,6 +23,7 @@ from trading.cycle import run
 from trading.dashboard import Snapshot, desks, take
 from trading.desk import Desk
 from trading.report import gather
+from trading.report.markdown import results
 from trading.risk import Level
 from trading.store.database import engine
 from trading.store.reports import Reports, Scope
@@ -102,3 +111,40 @@ def test_only_breakers_that_bind_the_plan_are_shown(desk: Desk, reports: Reports
     hand.trip(desk, "strategy:paper:main:default", Level.NO_NEW, "a drill")
     [open_one] = taken(reports).halted
     assert (open_one.scope, open_one.level, open_one.reason) == ("strategy:paper:main:default", "no_new", "a drill")
+
+
+def test_dashboard_report_and_command_line_say_the_same(
+    desk: Desk, reports: Reports, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str
+) -> None:
+    trade(desk)
+    monkeypatch.setenv("KEEL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    seen, told = taken(reports), gather(reports, "paper", "main", "default", days=30, written_at=NOON)
+    printed = json.loads(CliRunner().invoke(app, ["equity", "--json"]).output)
+    screen = StringIO()
+    Console(file=screen, width=200).print(draw(seen))
+    shown = dict(results(told))
+    for name in ("equity", "cash", "realised", "unrealised", "fees"):
+        amount = Decimal(printed[name])
+        assert amount == getattr(seen.equity, name)
+        for said in (shown[name.capitalize()], screen.getvalue()):
+            assert f"{amount:,.2f}" in said, (name, said)
+    [row] = json.loads(CliRunner().invoke(app, ["positions", "--json"]).output)
+    [held] = tables.positions(seen)
+    assert (held["quantity"], held["price"], held["unrealised"]) == (
+        row["quantity"],
+        row["price"],
+        round(float(row["unrealised"]), 2),
+    )
+
+
+def test_the_terminal_prints_the_books_once_where_that_is_asked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str
+) -> None:
+    trade(desk)
+    monkeypatch.setenv("KEEL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    found = CliRunner().invoke(app, ["watch", "--once"])
+    assert found.exit_code == 0, found.output
+    for said in ("PAPER", "paper:main / default", "BTC-USD", "open_positions"):
+        assert said in found.output

@@ -84,7 +84,8 @@ def desks(reports: Reports) -> list[Scope]:
 
 def take(reports: Reports, scope: Scope, now: datetime) -> Snapshot | None:
     """The books of the plan that the scope names, as they are now; None for a plan without books. Raises LedgerUnavailable."""
-    rows = reports.equity(scope)
+    positions = reports.positions(scope)
+    rows = reports.equity(scope, positions)
     if not rows:
         return None
     [equity] = rows
@@ -95,7 +96,7 @@ def take(reports: Reports, scope: Scope, now: datetime) -> Snapshot | None:
         taken_at=now,
         market_at=market_at,
         equity=equity,
-        positions=reports.positions(scope),
+        positions=positions,
         results=reports.results(scope),
         stops=reports.stops(scope),
         orders=reports.orders(scope, newest=ORDERS_SHOWN)[::-1],
@@ -108,5 +109,5 @@ def take(reports: Reports, scope: Scope, now: datetime) -> Snapshot | None:
         heartbeats=reports.heartbeats(),
         reconciliations=reports.reconciliation(scope),
         anchored_at=reports.anchored_at(),
-        risk=plan_risk(reports, equity.book, equity.plan, market_at),
+        risk=plan_risk(reports, equity, positions, market_at),
     )

@@ -194,8 +194,8 @@ class Reports:
           group by 1, 2, 3, 4, 5 order by 1, 2, 3, 4, 5""".replace("::date", r"\:\:date")  # noqa: S608 - parts of this file
         return self._rows(PnlRow, query, since=since, **scope.values)
 
-    def equity(self, scope: Scope) -> list[EquityRow]:
-        """Each plan's cash, results and worth now. Holdings are valued as in `positions`."""
+    def equity(self, scope: Scope, positions: Sequence[PositionRow] | None = None) -> list[EquityRow]:
+        """Each plan's cash, results and worth now. Holdings are valued as in `positions`, or are those given."""
         accounts = self._mappings(
             f"""select x.book, x.plan, f.cash_asset as asset, f.source,
                   coalesce(-sum(posted) filter (where x.kind = 'equity'), 0) as capital,
@@ -206,7 +206,7 @@ class Reports:
                 where {scope.where()} group by 1, 2, 3, 4 order by 1, 2""",  # noqa: S608 - parts of this file
             **scope.values,
         )
-        positions = self.positions(scope)
+        positions = self.positions(scope) if positions is None else positions
         rows = []
         for row in accounts:
             held = [held for held in positions if (held.book, held.plan) == (row["book"], row["plan"])]

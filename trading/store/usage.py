@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -18,7 +18,8 @@ from trading.portfolio import Portfolio
 from trading.risk.breaker import TRIGGERS, RiskFigures, risk_figures
 from trading.store.books import Books
 from trading.store.candles import CandleStore
-from trading.store.reports import Reports, Scope
+from trading.store.reports import Reports
+from trading.store.rows import EquityRow, PositionRow
 
 VOLATILITY_CANDLES = 200
 """Candles of the past that the volatility of today's holdings is taken from."""
@@ -47,19 +48,22 @@ class PlanRisk:
     limits: tuple[LimitUse, ...]
 
 
-def plan_risk(reports: Reports, book: str, plan: str, now: datetime) -> PlanRisk | None:
-    """The risk of a plan at market time `now`; None for one that never claimed a slot. Raises LedgerUnavailable."""
+def plan_risk(reports: Reports, worth: EquityRow, positions: Iterable[PositionRow], now: datetime) -> PlanRisk | None:
+    """The risk of a plan with these positions at market time `now`; None for one that never claimed a slot.
+
+    Raises LedgerUnavailable; ConfigurationError when the plan was stored by another version of the code.
+    """
+    book, plan = worth.book, worth.plan
     configured = _plan(reports, book, plan)
     if configured is None:
         return None
-    mode, _, portfolio = book.partition(":")
-    marks = {row.product: row.price for row in reports.positions(Scope(mode=mode, portfolio=portfolio, plan=plan))}
+    marks = {row.product: row.price for row in positions}
     with reports.driver() as connection:
         books = Books(connection)
         day_start = now.replace(hour=0, minute=0, second=0, microsecond=0)
         held = books.portfolio(book, plan, configured.cash_asset, day_start, now)
         consecutive, operations, failed = books.errors(book, plan)
-        store = CandleStore(connection, books.source(book) or "")
+        store = CandleStore(connection, worth.source)
         candles = store.load(sorted(held.positions), configured.interval, now, VOLATILITY_CANDLES)
     figures = risk_figures(
         held, _market(marks, candles, now), consecutive_errors=consecutive, operations=operations, failed_operations=failed

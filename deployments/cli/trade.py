@@ -73,9 +73,10 @@ def order(
     quantity: Annotated[str, typer.Argument(help="In base units, such as 0.001.")],
     limit: Annotated[str | None, typer.Option("--limit", help="Limit price; without one: at the market.")] = None,
     stop: Annotated[str | None, typer.Option("--stop", help="Stop price; with --limit: a stop-limit order.")] = None,
-    tif: Annotated[str | None, typer.Option("--tif", help="gtc, gtd or ioc; at the market always ioc.")] = None,
+    tif: Annotated[str | None, typer.Option("--tif", help="gtc, gtd, ioc or fok; at the market always ioc.")] = None,
     expires: Annotated[str | None, typer.Option("--expires", help="End of a gtd order, as 2026-11-24T10:00:00Z.")] = None,
     post_only: Annotated[bool, typer.Option("--post-only", help="Refuse to take liquidity.")] = False,
+    bracket: Annotated[bool, typer.Option("--bracket", help="Sell at --limit for a profit or, below --stop, at a loss.")] = False,
     reference: Annotated[str | None, typer.Option("--ref", help="Names the order: the same one never sends twice.")] = None,
     plan: Plan = "default",
     mode: Mode = "paper",
@@ -84,7 +85,7 @@ def order(
     """An order by hand, through the same identity, checks, breaker and ledger as every other one."""
     from trading.hand import place
 
-    request = requested(side, product, quantity, limit, stop, tif, expires, post_only=post_only)
+    request = requested(side, product, quantity, limit, stop, tif, expires, post_only=post_only, bracket=bracket)
     check_reference(reference)
     with desk_of(plan, mode, by_person=True) as desk:
         placed = place(desk, request, reference)
@@ -176,7 +177,7 @@ def amount(value: str, what: str) -> Decimal:
 
 def requested(
     side: str, product: str, quantity: str, limit: str | None, stop: str | None, tif: str | None, expires: str | None,
-    *, post_only: bool,
+    *, post_only: bool, bracket: bool = False,
 ) -> Request:  # fmt: skip
     """The request that the arguments describe. Whether its terms fit together is for validation to judge."""
     from trading.orders import OrderType, Request, Side, TimeInForce
@@ -187,7 +188,7 @@ def requested(
     if tif is not None and tif.lower() not in forces:
         raise typer.BadParameter(f"found {tif!r}, expected one of {', '.join(forces)}", param_hint="--tif")
     types = {(False, False): "market", (True, False): "limit", (False, True): "stop", (True, True): "stop_limit"}
-    kind = OrderType(types[limit is not None, stop is not None])
+    kind = OrderType.BRACKET if bracket else OrderType(types[limit is not None, stop is not None])
     rests = kind is not OrderType.MARKET
     default = ("gtd" if expires else "gtc") if rests else "ioc"
     return Request(

@@ -207,6 +207,17 @@ def test_a_limit_order_rests_and_can_be_cancelled(fresh: Callable[..., Keel]) ->
     keel("verify")
 
 
+def test_fill_or_kill_fills_and_a_bracket_of_what_it_bought_rests(fresh: Callable[..., Keel]) -> None:
+    keel = fresh()
+    [seen] = [row for row in keel.json("trade")["prices"] if row["product"] == "BTC-USD"]
+    above, below = (f"{float(seen['bid']) * factor:.2f}" for factor in (1.03, 0.9))
+    keel("order", "BUY", "BTC-USD", "0.0003", "--limit", above, "--tif", "fok")
+    keel("order", "SELL", "BTC-USD", "0.0003", "--limit", above, "--stop", below, "--bracket")
+    states = {order["type"]: order["state"] for order in keel.json("orders") if order["slot"].startswith("hand:")}
+    assert states == {"limit": "filled", "bracket": "open"}
+    keel("verify")
+
+
 def test_an_order_over_the_limits_is_refused_with_its_code(fresh: Callable[..., Keel]) -> None:
     refused = fresh()("order", "BUY", "BTC-USD", "1", status=1)
     assert "order_size_max" in refused.stdout + refused.stderr

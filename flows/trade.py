@@ -13,7 +13,7 @@ from config.desk import open_desk
 from flows.parameters import PlanParameters
 from tasks import cycle as step
 from tasks.alerts import alert, run_failed
-from tasks.publishing import outcome, publish
+from tasks.publishing import outcome, publish, show
 from tasks.runtime import author, due, run_name, warm_up
 from trading.cycle import Cycle, concluded
 from trading.desk import Desk
@@ -49,7 +49,7 @@ def trade(params: PlanParameters) -> State[str]:
 
 
 def cycle_as_tasks(desk: Desk, at: datetime | None) -> Cycle:
-    """The steps of `trading.cycle.run`, each as a task."""
+    """The steps of `trading.cycle.run`, each as a task, and the page that tells of them."""
     work = step.claim_slot(lambda: desk, at)
     with concluded(desk, work.cycle):
         work = step.settle_orders(work)
@@ -60,4 +60,5 @@ def cycle_as_tasks(desk: Desk, at: datetime | None) -> Cycle:
         work = step.execute(work)
         work = step.reconcile(work)
         publish(work)
+    show(work)
     return work.cycle

@@ -1,6 +1,8 @@
-"""Publishing: the run's summary as an artifact and as the state that the UI shows."""
+"""Publishing: the end of the slot in the ledger, then the run's summary as an artifact and as the state that the UI shows."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -14,17 +16,26 @@ from trading import cycle as steps
 from trading.cycle import Cycle
 from trading.summary import headline, to_markdown
 
+_RETRIED: dict[str, Any] = {
+    "retries": 3, "retry_delay_seconds": [1, 4, 10], "retry_jitter_factor": 0.5, "cache_policy": NO_CACHE,
+    "persist_result": False,
+}  # fmt: skip
 
-@task(name="publish", retries=3, retry_delay_seconds=[1, 4, 10], retry_jitter_factor=0.5, cache_policy=NO_CACHE,
-      persist_result=False)  # fmt: skip
+
+@task(name="publish", **_RETRIED)
 def publish(work: Work) -> None:
-    """Ends the slot in the ledger and shows its summary as an artifact."""
-    desk, cycle = work.desk, work.cycle
-    steps.publish(desk, cycle)
-    page = to_markdown(cycle.summary, links=[("Latest daily report", artifact_address(f"report-{desk.plan.name}"))])
+    """Ends the slot in the ledger."""
+    steps.publish(work.desk, work.cycle)
+
+
+@task(name="show", **_RETRIED)
+def show(work: Work) -> None:
+    """Shows the summary as an artifact. By then the portfolio is given back: a server that hangs keeps nobody waiting."""
+    plan, cycle = work.desk.plan.name, work.cycle
+    page = to_markdown(cycle.summary, links=[("Latest daily report", artifact_address(f"report-{plan}"))])
     if cycle.quality is not None:
         page += "\n" + cycle.quality.to_markdown()
-    create_markdown_artifact(key=f"trade-{desk.plan.name}", markdown=page, description=headline(cycle.summary))
+    create_markdown_artifact(key=f"trade-{plan}", markdown=page, description=headline(cycle.summary))
     get_run_logger().info(headline(cycle.summary))
 
 

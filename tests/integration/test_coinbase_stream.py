@@ -43,10 +43,16 @@ def resting(price: str = "59000", quantity: str = "0.0001") -> Request:
 
 def stream(server: Running, bell: Doorbell, key: str = "view", **changes: object) -> Stream:
     parts = server.secret(key)
-    options = {"url": server.line["ws_url"], "ca_file": Path(server.line["ca_file"]), "patience": HASTY} | changes
+    options = {
+        "on_wake": bell.ring,
+        "on_gap": bell.ring_for_all,
+        "url": server.line["ws_url"],
+        "ca_file": Path(server.line["ca_file"]),
+        "patience": HASTY,
+    } | changes
     return Stream(
         coinbase_key(Secret(parts["name"]), Secret(parts["privateKey"]), key), ["BTC-USD"], mode=Mode.REHEARSAL,
-        on_wake=bell.ring, on_gap=bell.ring_for_all, monotonic=time.monotonic, **options,  # type: ignore[arg-type]
+        monotonic=time.monotonic, **options,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -234,6 +240,16 @@ def test_no_token_and_no_key_is_logged(server: Running, caplog: pytest.LogCaptur
     assert "1011" in told
     assert "eyJ" not in told, "so begins a token"
     assert not any(line in told for line in [secret["name"], *secret["privateKey"].splitlines()] if line)
+
+
+def test_what_ends_the_thread_is_raised_where_the_block_ends(server: Running) -> None:
+    def refuses(reason: str) -> None:
+        raise ValueError(reason)
+
+    bell = Doorbell()
+    listening = stream(server, bell, on_gap=refuses)
+    with pytest.raises(ValueError, match=CONNECTED), listening.listening():
+        hears(bell, lambda _: listening.failure is not None)
 
 
 def test_it_ends_at_once_when_it_is_closed_also_while_it_cannot_connect() -> None:

@@ -158,6 +158,8 @@ class Stream:
     ) -> None:
         check_url(url, mode)
         self.url, self.products = url, tuple(products)
+        self.failure: Exception | None = None
+        """What ended the listening thread, if anything did: nothing is heard any more, only asked for."""
         self.ticks: dict[str, Tick] = {}
         """The newest of each product, as the venue names it: BTC-USDC is told as BTC-USD."""
         self._key, self._ca_file = key, ca_file
@@ -172,14 +174,23 @@ class Stream:
 
     @contextmanager
     def listening(self) -> Iterator[Stream]:
-        """Listens in a thread of its own for the length of the block."""
-        thread = Thread(target=self.run, name="coinbase stream", daemon=True)
+        """Listens in a thread of its own for the length of the block. What ended that thread early is raised at the end."""
+        thread = Thread(target=self._run_kept, name="coinbase stream", daemon=True)
         thread.start()
         try:
             yield self
         finally:
             self.close()
             thread.join()
+        if self.failure is not None:
+            raise self.failure
+
+    def _run_kept(self) -> None:
+        try:
+            self.run()
+        except Exception as error:  # noqa: BLE001 - raised where the block ends: a thread's own errors reach nobody
+            LOG.warning("coinbase stream: it ended by %s: %s", type(error).__name__, error)
+            self.failure = error
 
     def close(self) -> None:
         """Ends `run`, with a close of the connection that the venue is told of. May be called from any thread."""

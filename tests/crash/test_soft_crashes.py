@@ -17,7 +17,7 @@ import pytest
 from tests.crash import grid
 from tests.crash.story import REPLIES, ScriptedPlace, Story, tell
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(20000)]
 RUNS = int(os.environ.get("KEEL_CRASH_RUNS", "500"))
 SEED = int(os.environ.get("KEEL_CRASH_SEED", "1"))
 POINTS = 112

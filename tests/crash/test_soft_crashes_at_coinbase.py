@@ -18,7 +18,7 @@ from tests.crash import grid
 from tests.crash.coinbase import REPLIES, CoinbasePlace, places
 from tests.crash.story import Story, tell
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(20000)]
 RUNS = int(os.environ.get("KEEL_COINBASE_RUNS", "50"))
 SEED = int(os.environ.get("KEEL_CRASH_SEED", "1"))
 POINTS = 136

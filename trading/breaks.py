@@ -50,6 +50,7 @@ KINDS: Mapping[str, Kind] = {
     "adjusted_fill": Kind(2, Reach.PRODUCT, Level.REDUCE_ONLY, "the venue reversed or corrected a fill"),
     "adjustment_unmatched": Kind(2, Reach.PRODUCT, Level.NO_NEW, "an adjustment of a fill that we do not have"),
     "synthetic_fill": Kind(2, Reach.PRODUCT, Level.REDUCE_ONLY, "a fill that the venue made without a trade"),
+    "replay": Kind(1, Reach.PORTFOLIO, Level.NO_NEW, "the same data, plan and code lead to another decision than they did"),
     "uncovered": Kind(1, Reach.PORTFOLIO, Level.NO_NEW, "more left the account than the lots held"),
     "overdraw": Kind(1, Reach.GLOBAL, Level.CANCEL, "what the venue did left less than nothing, or than what is held"),
     "balance_fall": Kind(1, Reach.GLOBAL, Level.CANCEL, "the venue has less than the ledger, without a source"),

@@ -10,17 +10,17 @@ after the other without an orchestrator; the flows wrap the same functions as ta
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from trading import execution, settlement, strategies, summary, watching
+from trading import execution, settlement, summary, watching
 from trading import reconcile as reconciling
 from trading.absorber import Settled
-from trading.allocation import Proposal, allocate
+from trading.allocation import Proposal
+from trading.decision import Standing, decide, opinions_of
 from trading.desk import (
     Desk,
     day_start,
@@ -34,8 +34,9 @@ from trading.market import Market, last_close
 from trading.money import stamp
 from trading.orders import Side, slot_name
 from trading.portfolio import Portfolio
+from trading.proof import write_down
 from trading.quality import Verdict as QualityVerdict
-from trading.risk import Approved, Opinions, Refused, validate
+from trading.risk import Approved, Opinions, Refused
 from trading.risk import breaker as breakers
 from trading.store.journal import Change, Claim
 
@@ -58,9 +59,8 @@ class Cycle:
     settled: Settled = field(default_factory=Settled)
     quality: QualityVerdict | None = None
     market: Market | None = None
-    signals: dict[str, float] = field(default_factory=dict)
-    signals_before: dict[str, float] = field(default_factory=dict)
-    """Those of one candle earlier: how many turned at once is checked."""
+    opinions: Opinions = field(default_factory=lambda: Opinions(now={}))
+    """The strategy's signals now and one candle earlier: how many turned at once is checked."""
     portfolio: Portfolio | None = None
     proposal: Proposal | None = None
     refused: list[Refused] = field(default_factory=list)
@@ -72,6 +72,10 @@ class Cycle:
     executed: Settled = field(default_factory=Settled)
     reconciliation: reconciling.Reconciliation | None = None
     summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def signals(self) -> Mapping[str, float]:
+        return self.opinions.now
 
     @property
     def trades(self) -> bool:
@@ -167,37 +171,30 @@ def evaluate_signals(desk: Desk, cycle: Cycle) -> None:
     """The strategy's view of every product at the slot, −1 to 1; a product without an opinion is left out."""
     if not cycle.trades or cycle.market is None:
         return
-    candles = cycle.market.candles
-    cycle.signals = _opinions(strategies.latest(desk.strategy, candles))
-    cycle.signals_before = _opinions(strategies.before_latest(desk.strategy, candles))
-
-
-def _opinions(signals: Mapping[str, float]) -> dict[str, float]:
-    return {product: signal for product, signal in signals.items() if not math.isnan(signal)}
+    cycle.opinions = opinions_of(desk.strategy, cycle.market.candles)
 
 
 def validate_orders(desk: Desk, cycle: Cycle) -> None:
-    """Turns signals into requests and judges each; every evaluation is stored, approved or refused."""
+    """Turns signals into requests and judges each; stores every evaluation, and all that the decision was made on."""
     if not cycle.trades or cycle.market is None or cycle.slot_at is None:
         return
     plan, market, at = desk.plan, cycle.market, cycle.market_at
     cycle.portfolio = portfolio = desk.books.portfolio(desk.book, plan.name, plan.cash_asset, day_start(at), at)
-    verdict = _standing(desk)
-    factor = breakers.size_factor(verdict, plan.breaker)
-    cycle.proposal = allocate(plan, cycle.signals, market, portfolio, size_factor=factor, strategy=desk.strategy)
+    standing = _standing(desk)
+    decision = decide(plan, desk.strategy, cycle.opinions, market, portfolio, standing)
+    cycle.proposal = decision.proposal
     slot = slot_name(plan.name, cycle.slot_at)
     change = Change()
-    opinions = Opinions(now=cycle.signals, before=cycle.signals_before)
-    for judged in validate(plan, cycle.proposal.requests, market, portfolio, at, opinions):
+    write_down(desk, change, cycle.slot_at, decision, market, portfolio, standing)
+    for judged in decision.judged:
         approved = isinstance(judged, Approved)
         (cycle.approved if approved else cycle.refused).append(judged)  # type: ignore[arg-type]
         change.add("evaluations", **evaluation_row(desk, slot, judged))
-    if change:
-        desk.journal.record("evaluate", change)
+    desk.journal.record("evaluate", change)
 
 
-def _standing(desk: Desk) -> breakers.Verdict:
-    return breakers.strictest(desk.books.breakers(desk.scopes), desk.scopes)
+def _standing(desk: Desk) -> Standing:
+    return Standing(tuple(desk.books.breakers(desk.scopes)), tuple(desk.scopes))
 
 
 def check_breaker(desk: Desk, cycle: Cycle) -> None:
@@ -225,7 +222,7 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
             desk.journal.record("breaker", change)
     watching.hold_products(desk, cycle.refused)
     cycle.violations += watching.watch(desk, cycle.portfolio, cycle.market)
-    cycle.breaker = _standing(desk)
+    cycle.breaker = _standing(desk).verdict
     through = [
         approved
         for approved in cycle.approved

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from trading import strategies
+from trading.decision import evaluation_body
 from trading.errors import ConfigurationError, MarketUnavailable
 from trading.exchange.port import Exchange
 from trading.ledger import OUTSIDE, Account, Transaction, opening, share, stock
@@ -31,7 +32,7 @@ from trading.risk.breaker import BreakerRow, closed, unopened
 from trading.safety import PASSED, Safety, needs_checks
 from trading.store.books import Books
 from trading.store.candles import CandleStore
-from trading.store.journal import Change, Journal, request_row
+from trading.store.journal import Change, Journal
 from trading.strategies import Strategy
 
 
@@ -308,8 +309,7 @@ def first_missing(stored: Candles) -> dict[str, int]:
 
 def evaluation_row(desk: Desk, slot: str, judged: Approved | Refused) -> dict[str, object]:
     """The row of a `Change` that stores how a request was judged; one slot, product and leg is judged once."""
-    request, quote = judged.request, judged.evaluation.lane.quote
-    seen = None if quote is None else {"bid": quote.bid, "ask": quote.ask}  # what the spread of its costs is told by
+    request = judged.request
     return {
         "id": derived_id("evaluation", desk.book, desk.plan.name, slot, request.product, str(request.leg)),
         "book": desk.book,
@@ -318,6 +318,6 @@ def evaluation_row(desk: Desk, slot: str, judged: Approved | Refused) -> dict[st
         "product": request.product,
         "leg": request.leg,
         "approved": isinstance(judged, Approved),
-        "body": {"request": request_row(request), "quote": seen, **judged.evaluation.to_dict()},
+        "body": evaluation_body(judged),
         "plan_sha": desk.plan.sha256,
     }

@@ -44,6 +44,7 @@ for command in (books.orders, books.fills, books.positions, books.pnl, books.equ
 app.command(rich_help_panel="Books")(explain.explain)
 app.command(rich_help_panel="Books")(evidence.costs)
 app.command(rich_help_panel="Books")(evidence.gains)
+app.command(rich_help_panel="Books")(evidence.replay)
 app.add_typer(evidence.export, rich_help_panel="Books")
 app.command(rich_help_panel="Books")(dashboard.dashboard)
 app.command(rich_help_panel="Books")(watch.watch)

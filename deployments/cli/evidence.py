@@ -13,6 +13,8 @@ from deployments.cli.console import (
     PlanChoice,
     Portfolio,
     as_rows,
+    fail,
+    ledger,
     print_json,
     print_table,
     reports,
@@ -22,8 +24,12 @@ from deployments.cli.console import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from trading.costs import CostSum, OrderCosts
+    from trading.store.database import Connection
+    from trading.store.decisions import StoredDecision
+    from trading.store.reports import Reports, Scope
 
 By = Annotated[str | None, typer.Option("--by", help="Sum by product, side, type or hour (of the day, UTC).")]
 Limit = Annotated[int, typer.Option("--newest", min=1, help="How many of the newest orders to show.")]
@@ -45,8 +51,8 @@ def costs(
     from trading.costs import summed
     from trading.store.costing import order_costs
 
-    with reports() as ledger:
-        rows = order_costs(ledger, scope(mode, portfolio, plan))
+    with reports() as books:
+        rows = order_costs(books, scope(mode, portfolio, plan))
     total, groups = summed(rows), summed(rows, by) if by else []
     if as_json:
         print_json({"total": _sums(total), **({"by": by, "groups": _sums(groups)} if by else {"orders": _orders(rows)})})
@@ -76,8 +82,8 @@ def gains(
     from trading.gains import gain_sums
     from trading.store.costing import gains as gains_of
 
-    with reports() as ledger:
-        found = gains_of(ledger, scope(mode, portfolio, plan), year)
+    with reports() as books:
+        found = gains_of(books, scope(mode, portfolio, plan), year)
     rows, sums = as_rows(found), as_rows(gain_sums(found))
     if csv:
         _print_csv(rows, ("book", "plan", *GAIN_COLUMNS, "net", "asset", "basis_known", "source", "lot"))
@@ -132,6 +138,60 @@ def _shown(rows: Sequence[dict[str, Any]], by: str = "") -> list[dict[str, Any]]
     ]  # fmt: skip
 
 
+def replay(
+    name: Annotated[str, typer.Argument(help="An order (its id or how it begins), or a slot: default@2026-11-24T10:00:00Z.")],
+    mode: ModeChoice = None,
+    portfolio: Portfolio = None,
+    as_json: Json = False,
+) -> None:
+    """Proof of a decision: derives it anew from the stored candles, plan, portfolio and breaker, and compares every byte.
+
+    Fails when the same code and data lead to another decision; says what differs when code or data changed since.
+    """
+    from trading.proof import replay as derive
+    from trading.store.database import connect
+
+    with reports() as books:
+        wanted, plan, slot_at = _slot_of(books, name, mode, portfolio)
+    with connect(ledger()) as connection:
+        found = list(derive(connection, _stored(connection, wanted, plan, slot_at)))
+    if as_json:
+        print_json(found)
+    for one in () if as_json else found:
+        print(f"{one.book} {one}", *one.differences, sep="\n  ")
+    if any(one.unexplained for one in found):
+        raise fail("replay", "the same data, plan and code lead to another decision than they did")
+
+
+def _slot_of(books: Reports, name: str, mode: str | None, portfolio: str | None) -> tuple[Scope, str, datetime]:
+    """Scope, plan and candle close of an order's slot, or of a slot by its name."""
+    from trading.errors import ConfigurationError
+    from trading.money import parse_stamp
+
+    wanted, slot = scope(mode, portfolio, None), name
+    if "@" not in name:
+        order = books.order(name)
+        mode, _, portfolio = order.book.partition(":")
+        wanted, slot = scope(mode, portfolio, None), order.slot
+    plan, _, at = slot.partition("@")
+    try:
+        return wanted, plan, parse_stamp(at)
+    except ValueError:
+        what = "was placed by hand: nothing is derived" if slot.startswith("hand:") else "is no slot"
+        raise ConfigurationError(f"replay {name}: {slot} {what}, expected PLAN@2026-11-24T10:00:00Z") from None
+
+
+def _stored(connection: Connection, wanted: Scope, plan: str, slot_at: datetime) -> list[StoredDecision]:
+    from trading.errors import ConfigurationError
+    from trading.money import stamp
+    from trading.store.decisions import Decisions
+
+    found = Decisions(connection).of_slot(plan, slot_at, wanted)
+    if not found:
+        raise ConfigurationError(f"slot {plan}@{stamp(slot_at)}: found no decision in the ledger, expected one that was decided")
+    return found
+
+
 export = typer.Typer(name="export", help="The ledger in other programs' formats.", no_args_is_help=True)
 
 
@@ -147,8 +207,8 @@ def beancount(
 
     from trading.store.beancount import beancount as lines
 
-    with reports() as ledger, nullcontext(stdout) if out is None else out.open("w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines(ledger, scope(mode, portfolio, None)))
+    with reports() as books, nullcontext(stdout) if out is None else out.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines(books, scope(mode, portfolio, None)))
 
 
 @export.command()
@@ -156,8 +216,8 @@ def parquet(out: Annotated[Path, typer.Option("--out", help="The folder to write
     """One Parquet file per table, all of one moment."""
     from trading.store.parquet import write_parquet
 
-    with reports() as ledger:
-        counts = write_parquet(ledger, out)
+    with reports() as books:
+        counts = write_parquet(books, out)
     print_table(
         f"Written to {out}", [{"file": f"{name}.parquet", "rows": rows} for name, rows in counts.items()], ("file", "rows"), ""
     )

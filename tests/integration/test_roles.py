@@ -42,7 +42,8 @@ RIGHTS: tuple[tuple[tuple[Role, ...], str, tuple[str, ...]], ...] = (
 # Which change each role may write: D decide, E execute, R reconcile, H human. Nobody else writes any.
 CHANGES = {
     "accounts": "DERH", "anchors": "R", "announcements": "H", "armings": "H", "breakers": "DRH", "breaks": "ER",
-    "configuration": "DH", "cycles": "D", "epochs": "H", "equity": "D", "evaluations": "DH", "events": "ER", "fills": "ER",
+    "configuration": "DH", "cycles": "D", "decisions": "D", "epochs": "H", "equity": "D", "evaluations": "DH", "events": "ER",
+    "fills": "ER",
     "holds": "DER", "intents": "D", "lots": "ERH", "matches": "ERH", "movements": "R", "operations": "DER",
     "portfolios": "D", "ramp_steps": "RH", "postings": "DERH", "reconciliations": "R", "resolutions": "H",
     "transactions": "DERH", "venue_balances": "R", "venue_orders": "R", "verdicts": "D", "no such change": "",

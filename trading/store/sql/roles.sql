@@ -13,8 +13,8 @@ $$;
 -- What a role may write by keel.record. A role that is not named here writes nothing, a superuser's own included.
 create function keel.changes_of(p_role text) returns text[] language sql immutable as $$
   select case p_role
-    when 'keel_decide' then '{configuration,portfolios,accounts,evaluations,intents,holds,verdicts,operations,equity,cycles,
-                              breakers,transactions,postings}'::text[]
+    when 'keel_decide' then '{configuration,portfolios,accounts,decisions,evaluations,intents,holds,verdicts,operations,equity,
+                              cycles,breakers,transactions,postings}'::text[]
     when 'keel_execute' then '{events,fills,transactions,postings,lots,matches,holds,accounts,operations,breaks}'
     when 'keel_reconcile' then '{events,fills,transactions,postings,lots,matches,holds,accounts,operations,breaks,
                                  reconciliations,venue_orders,venue_balances,movements,breakers,anchors,ramp_steps}'

@@ -40,7 +40,7 @@ end $$;
 do $$ declare name text; begin
   foreach name in array array['config_version', 'verdict', 'operation', 'evaluation', 'intent', 'order_event', 'fill', 'txn',
                               'posting', 'lot_match', 'breaker_event', 'reconciliation', 'audit', 'candle', 'transition', 'anchor',
-                              'movement', 'announcement', 'arming', 'ramp_step'] loop
+                              'movement', 'announcement', 'arming', 'ramp_step', 'decision'] loop
     execute format('create trigger no_change before update or delete on keel.%I
                     for each row execute function keel.append_only()', name);
     execute format('create trigger no_truncate before truncate on keel.%I
@@ -107,6 +107,15 @@ begin
   select * from jsonb_to_recordset(p) as x (id uuid, book text, plan text, slot text, product text, leg smallint,
                                             approved boolean, body jsonb, plan_sha text)
   on conflict (id) do nothing;      -- the same slot judged again after a crash: the first judgement stands
+  return 1;
+end $$;
+
+create function keel.apply_decisions(p jsonb) returns int language plpgsql as $$
+begin
+  insert into keel.decision (book, plan, slot_at, plan_sha, code, seen, decided)
+  select * from jsonb_to_recordset(p)
+    as x (book text, plan text, slot_at timestamptz, plan_sha text, code text, seen text, decided text)
+  on conflict do nothing;           -- the same slot decided again after a crash: the first decision stands, as its evaluations do
   return 1;
 end $$;
 
@@ -444,6 +453,7 @@ begin
   if p ? 'portfolios'      then done := keel.apply_portfolios(p -> 'portfolios'); end if;
   if p ? 'epochs'          then done := keel.apply_epochs(p -> 'epochs'); end if;
   if p ? 'accounts'        then done := keel.apply_accounts(p -> 'accounts'); end if;
+  if p ? 'decisions'       then done := keel.apply_decisions(p -> 'decisions'); end if;
   if p ? 'evaluations'     then done := keel.apply_evaluations(p -> 'evaluations'); end if;
   if p ? 'intents'         then done := keel.apply_intents(p -> 'intents'); end if;
   if p ? 'events'          then done := keel.apply_events(p -> 'events'); end if;

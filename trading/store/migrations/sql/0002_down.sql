@@ -1,5 +1,6 @@
 drop table keel.heartbeat;
 alter table keel.breaker drop column cause, drop column moved_at;
+drop table keel.decision;
 drop table keel.arming, keel.ramp_step;
 drop index keel.txn_allotment, keel.intent_product;
 drop table keel.venue_order, keel.venue_balance, keel.movement, keel.announcement, keel.anchor, paper.movement;

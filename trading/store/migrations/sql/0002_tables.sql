@@ -165,3 +165,16 @@ alter table keel.breaker add column cause text check (cause in ('loss', 'doubt',
   add column moved_at timestamptz not null default clock_timestamp();
 
 create index intent_product on keel.intent (book, plan, product, decided_at);   -- entries in a row are counted from the last sale
+
+-- All that a slot was decided on, and what it came to, as the text that it is derived from again. The candles are named by hash.
+create table keel.decision (
+  book     text not null references keel.portfolio,
+  plan     text not null,
+  slot_at  timestamptz not null,
+  plan_sha text not null references keel.config_version,
+  code     text not null,                                -- SHA-256 of the code that decides
+  seen     text not null,
+  decided  text not null,
+  at       timestamptz not null default clock_timestamp(),
+  primary key (book, plan, slot_at)
+);

@@ -11,7 +11,7 @@ from config.anchors import anchor_after
 from config.desk import open_desk
 from flows.parameters import ReconcileParameters
 from tasks.alerts import alert, run_failed
-from tasks.reporting import Shared, publish_reconciliation, reconcile_positions
+from tasks.reporting import Shared, prove_decisions, publish_reconciliation, reconcile_positions
 from tasks.runtime import author, scheduled_at
 from trading.orders import Mode
 
@@ -29,11 +29,14 @@ def _name() -> str:
     on_crashed=[run_failed],
 )
 def reconcile(params: ReconcileParameters) -> State[str]:
-    """Compares orders, fills and balances of a plan's portfolio with the exchange; fails when they differ."""
+    """Compares orders, fills and balances of a plan's portfolio with the exchange, and its newest decisions with those that
+    the same data lead to now; fails when they differ.
+    """
     with open_desk(params.plan, mode=Mode(params.mode), trades=False, author=author) as desk:
         shared = Shared(desk)
         found = reconcile_positions(shared)
-        line = publish_reconciliation(shared, found)
+        proved = prove_decisions(shared)
+        line = publish_reconciliation(shared, found, proved)
         anchor_after(desk)
         alert(desk)
-    return Completed(message=line) if found.clean else Failed(message=line)
+    return Completed(message=line) if found.clean and proved.clean else Failed(message=line)

@@ -13,6 +13,7 @@ from config.clock import wall_clock
 from config.settings import load, private_folder
 from trading.cycle import LOCK_WAIT_SECONDS
 from trading.desk import Desk, open_books
+from trading.proof import Sample, prove
 from trading.reconcile import Reconciliation
 from trading.reconcile import reconcile as compare
 from trading.report import gather, headline, to_html, to_markdown
@@ -102,17 +103,31 @@ def reconcile_positions(shared: Shared) -> Reconciliation:
         desk.journal.unlock_portfolio(desk.book)
 
 
+@task(name="prove decisions", **_READ)
+def prove_decisions(shared: Shared) -> Sample:
+    """Derives the plan's newest decisions anew, under the portfolio's lock; one that comes out otherwise is a break."""
+    desk = shared.desk
+    desk.journal.lock_portfolio(desk.book, LOCK_WAIT_SECONDS)
+    try:
+        return prove(desk)
+    finally:
+        desk.journal.unlock_portfolio(desk.book)
+
+
 @task(name="publish reconciliation", **_READ)
-def publish_reconciliation(shared: Shared, found: Reconciliation) -> str:
+def publish_reconciliation(shared: Shared, found: Reconciliation, proved: Sample) -> str:
     """What was compared and found, as an artifact; returns the headline."""
     desk = shared.desk
     lines = [f"# {found.headline(desk.book)}", "", f"Orders since {desk.market_now() - LOOK_BACK:%Y-%m-%d %H:%M} UTC.", ""]
     lines += ["| compared | count |", "|---|---|", f"| orders at the exchange | {found.orders} |"]
     lines += [f"| orders with fills in the ledger | {found.fills} |", f"| fills booked late | {found.late_fills} |"]
+    lines += [f"| decisions derived anew | {proved.derived} |"]
     lines += ["", "| asset | at the exchange |", "|---|---|"]
     lines += [f"| {asset} | {held} |" for asset, held in found.balances.items()]
     if found.differences:
         lines += ["", "## Differences", "", *(f"- **severity {one.severity}** {one}" for one in found.differences)]
-    line = found.headline(desk.book)
+    if proved.differing:
+        lines += ["", "## Decisions that come out otherwise", "", *(f"- {one}" for one in proved.differing)]
+    line = found.headline(desk.book) + (f"; {len(proved.differing)} decisions come out otherwise" if proved.differing else "")
     create_markdown_artifact(key=f"reconcile-{desk.plan.name}", markdown="\n".join(lines) + "\n", description=line)
     return line

@@ -217,21 +217,34 @@ def _steps(span: timedelta, interval: str) -> int:
 # ------------------------------------------------------------------------------------------------- the daily sample
 
 
-def prove(desk: Desk, count: int = SAMPLE) -> list[Replayed]:
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the daily look at a plan's newest decisions found."""
+
+    derived: int
+    differing: tuple[str, ...]
+    """Those that come out otherwise, though neither code nor data changed: each is a break."""
+
+    @property
+    def clean(self) -> bool:
+        return not self.differing
+
+
+def prove(desk: Desk, count: int = SAMPLE) -> Sample:
     """Derives the plan's newest decisions anew; one that differs without a change of code or data is a break.
 
-    Needs the portfolio's lock. One that this version cannot read was made by other code: it is left out.
+    Needs the portfolio's lock. What other code decided is left out: this one need not even be able to read it.
     """
-    found: list[Replayed] = []
-    for stored in Decisions(desk.books.connection).newest(desk.book, desk.plan.name, count):
-        if stored.code == code_sha256(desk.strategy):
-            found += replay(desk.books.connection, [stored])
+    newest = Decisions(desk.books.connection).newest(desk.book, desk.plan.name, count)
+    ours = [stored for stored in newest if stored.code == code_sha256(desk.strategy)]
+    found = list(replay(desk.books.connection, ours))
+    differing = [one for one in found if one.unexplained]
     change = Change()
-    write_breaks(desk, change, [_difference(one) for one in found if one.unexplained])
+    write_breaks(desk, change, map(_difference, differing))
     if change:
         desk.journal.record("reconcile", change)
         react(desk)
-    return found
+    return Sample(len(found), tuple(map(str, differing)))
 
 
 def _difference(replayed: Replayed) -> Difference:

@@ -16,7 +16,7 @@ from tests.builders.plans import LIVELY
 from trading.cycle import run
 from trading.desk import Desk
 from trading.errors import ConfigurationError
-from trading.proof import Replayed, prove, replay
+from trading.proof import SAMPLE, Replayed, prove, replay
 from trading.store.database import connect, migrate
 from trading.store.decisions import Decisions, StoredDecision
 from trading.store.journal import Change
@@ -132,7 +132,8 @@ def test_a_slot_is_found_by_its_name(traded: Desk, stored: list[StoredDecision])
 def test_the_daily_sample_is_clean_and_what_differs_without_a_change_is_a_break(
     traded: Desk, stored: list[StoredDecision]
 ) -> None:
-    assert all(one.same for one in prove(traded))
+    sample = prove(traded)
+    assert (sample.derived, sample.clean) == (SAMPLE, True)
     assert traded.books.open_breaks(traded.book) == []
     one = stored[-1]
     change = Change()
@@ -141,6 +142,6 @@ def test_the_daily_sample_is_clean_and_what_differs_without_a_change_is_a_break(
         "decisions", slot_at=one.slot_at + timedelta(minutes=1), decided="{}", **{name: getattr(one, name) for name in names}
     )
     traded.journal.record("evaluate", change)
-    assert sum(one.unexplained for one in prove(traded, 3)) == 1
+    assert len(prove(traded, 3).differing) == 1
     [row] = traded.books.open_breaks(traded.book)
     assert (row["class"], row["severity"]) == ("replay", 1)

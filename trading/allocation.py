@@ -20,6 +20,7 @@ from trading.orders import OrderType, Request, Side, TimeInForce
 from trading.plan import Plan, order_price
 from trading.portfolio import Portfolio, Position
 from trading.risk.lanes import buying_power, day_volumes
+from trading.risk.scaling import Scale, scales
 from trading.strategies import Strategy, explain
 
 LEGS_MAX = 20  # slices of one exit in one slot: a larger holding is sold over several slots
@@ -69,7 +70,13 @@ class _Sizing:
     portfolio: Portfolio
     equity: Decimal | None
     size_factor: Decimal
+    scales: tuple[Scale, ...]
     clips: list[Clip] = field(default_factory=list)
+
+    @property
+    def scale(self) -> Decimal:
+        """Of the weight that an entry aims at."""
+        return math.prod((scale.factor for scale in self.scales), start=ONE)
 
     def clip(self, code: str, product: str, observed: str, limit: str) -> None:
         self.clips.append(Clip(code, product, observed, limit))
@@ -117,12 +124,14 @@ def allocate(
     exits are made.
     """
     equity = portfolio.equity(market.quotes)
-    sizing = _Sizing(plan=plan, market=market, portfolio=portfolio, equity=equity, size_factor=size_factor)
     opinions = {id_: float(signals[id_]) for id_ in plan.products if id_ in signals and not math.isnan(signals[id_])}
     targets = {id_: plan.allocation.weight * dec(min(max(signal, 0.0), 1.0)) for id_, signal in opinions.items()}
+    wanted = {id_: min(target, plan.limits.max_position_size) for id_, target in targets.items()}
+    sizing = _Sizing(plan=plan, market=market, portfolio=portfolio, equity=equity, size_factor=size_factor,
+                     scales=scales(plan, market, portfolio, wanted))  # fmt: skip
     moves = [move for id_, target in targets.items() if (move := _move(id_, opinions[id_], target, sizing)) is not None]
     exits = [request for move in moves if _is_exit(move, plan) for request in _exit(move, sizing)]
-    entries = sorted((move for move in moves if _is_entry(move, plan)), key=lambda move: -move.signal)
+    entries = sorted((move for move in moves if _is_entry(move, sizing)), key=lambda move: -move.signal)
     requests = [*exits, *_entries(entries, exits, sizing)]
     if strategy is not None:
         requests = _explained(requests, strategy, market.candles)
@@ -159,8 +168,8 @@ def _is_exit(move: _Move, plan: Plan) -> bool:
     return move.current is not None and move.current - move.target >= _band(plan)
 
 
-def _is_entry(move: _Move, plan: Plan) -> bool:
-    return bool(move.target) and (move.current is None or move.target - move.current >= _band(plan))
+def _is_entry(move: _Move, sizing: _Sizing) -> bool:
+    return bool(move.target) and (move.current is None or move.target * sizing.scale - move.current >= _band(sizing.plan))
 
 
 def _band(plan: Plan) -> Decimal:
@@ -258,7 +267,8 @@ def _entry(move: _Move, sizing: _Sizing, room: _Room) -> Request | None:
     if barred is not None:
         sizing.clips.append(barred)
         return None
-    wanted = (move.target - (move.current or ZERO)) * room.equity * sizing.size_factor
+    wanted = (move.target * sizing.scale - (move.current or ZERO)) * room.equity * sizing.size_factor
+    sizing.clips += [Clip(code, move.product, observed, limit) for code, factor, observed, limit in sizing.scales if factor < ONE]
     price = _entry_price(move, plan)
     notional = _clipped(wanted, move, sizing, room)
     quantity = floor_to(min(notional / price, move.rules.base_max_size), move.rules.base_increment)

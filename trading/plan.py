@@ -127,6 +127,14 @@ class Controls(Part):
     max_flip_share: Ratio = Field(default=Decimal("0.8"), description="share of all products whose signal turns at once")
 
 
+class Scaling(Part):
+    """How entries shrink below the limits: see `trading.risk.scaling`. Nothing here makes one larger."""
+
+    volatility_target: PositiveMoney | None = Field(default=None, description="annualised; above it entries shrink in proportion")
+    drawdown_begins: Ratio = Field(default=Decimal("0.5"), description="share of breaker.max_drawdown from which entries shrink")
+    drawdown_least: Ratio = Field(default=Decimal("0.25"), description="size of entries at breaker.max_drawdown")
+
+
 class BreakerRules(Part):
     """When the breaker opens; each figure by itself is enough."""
 
@@ -191,6 +199,7 @@ class Plan(Part):
     orders: Orders = Orders()
     checks: Checks = Checks()
     controls: Controls = Controls()
+    scaling: Scaling = Scaling()
     breaker: BreakerRules = BreakerRules()
     ramp: Ramp = Ramp()
 

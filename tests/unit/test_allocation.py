@@ -238,7 +238,7 @@ def test_dust_stays_and_is_named() -> None:
 )
 def test_what_could_never_be_exited_is_not_entered(cash: str, rules: dict[str, Any], code: str) -> None:
     there = market(products={"BTC-USD": product(**rules)})
-    proposal = proposed({"BTC-USD": 1.0}, portfolio(cash), market_=there)
+    proposal = proposed({"BTC-USD": 1.0}, portfolio(cash, peak_equity=Decimal(cash)), market_=there)
     assert (orders(proposal), codes(proposal)) == ([], [f"BTC-USD {code}"])
 
 

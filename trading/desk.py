@@ -18,7 +18,7 @@ import pandas as pd
 
 from trading import strategies
 from trading.decision import evaluation_body
-from trading.errors import ConfigurationError, MarketUnavailable
+from trading.errors import ConfigurationError, MarketUnavailable, Unanswered
 from trading.exchange.port import Exchange
 from trading.ledger import OUTSIDE, Account, Transaction, opening, share, stock
 from trading.lots import LotMethod
@@ -269,7 +269,7 @@ def see_market(desk: Desk, end: datetime, at: datetime) -> tuple[Market, Verdict
         quotes=desk.source.quotes(plan.products, at),
         gated=verdict.gated,
         second=_second_quotes(desk, at),
-        taker_fee=desk.exchange.fee_tier().taker if needs_checks(desk.mode) else None,
+        taker_fee=_fee_at_venue(desk) if needs_checks(desk.mode) else None,
         cash_at_venue=cash_at_venue(desk) if needs_checks(desk.mode) else None,
     )
     return desk.market, verdict
@@ -285,10 +285,24 @@ def _second_quotes(desk: Desk, at: datetime) -> dict[str, Quote]:
         return {}
 
 
+def _fee_at_venue(desk: Desk) -> Decimal:
+    """What an immediate fill costs there; NaN when the venue does not tell: no entry passes it, exits go on."""
+    try:
+        return desk.exchange.fee_tier().taker
+    except Unanswered:
+        return Decimal("NaN")
+
+
 def cash_at_venue(desk: Desk) -> Decimal:
-    """What the venue says is free, less what our holds reserve for orders that it does not know of (yet)."""
+    """What the venue says is free, less what our holds reserve for orders that it does not know of (yet).
+
+    Nothing when it does not tell: an entry waits, exits go on.
+    """
     asset = desk.plan.cash_asset
-    told = desk.exchange.balances().get(asset)
+    try:
+        told = desk.exchange.balances().get(asset)
+    except Unanswered:
+        return ZERO
     if told is None:
         return ZERO
     return told.available - max(ZERO, desk.books.held(desk.book, asset) - told.hold)

@@ -121,6 +121,8 @@ class Bounds:
     controls: Controls = MODERATE
     now: datetime = NO_TIME
     """Market time."""
+    latest_end: datetime = NO_TIME
+    """Of an order that states its end."""
     interval_seconds: int = 0
     hour_volume_max: Decimal = ZERO
     hour_volume_less: Decimal = ZERO

@@ -14,6 +14,7 @@ is taken over, less their mean.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +52,17 @@ def share_after(before: Together, bought: float) -> float:
     return 1.0 - alone / variance
 
 
+@dataclass(slots=True)
+class _Holding:
+    """One product in the batch."""
+
+    column: int
+    row: Floats | None
+    """Covariances of the product with each product; None if they are not known."""
+    own: float
+    value: float = 0.0
+
+
 class Comovement:
     """Running variances of the holdings of one batch: a look is O(1), a purchase O(products)."""
 
@@ -58,8 +70,8 @@ class Comovement:
         """`values`: product -> worth of what is held and being bought, in quote."""
         self._columns = {product: column for column, product in enumerate(candles.products)}
         self._returns, self._known = _returns(candles)
-        self._rows: dict[int, Floats] = {}
-        self._values: dict[str, float] = {}
+        self._holdings: dict[str, _Holding] = {}
+        self._held: set[str] = set()
         self._variance = self._alone = 0.0
         self._covariances = np.zeros(len(candles.products))
         """Of each product with the portfolio."""
@@ -69,33 +81,31 @@ class Comovement:
 
     def look(self, product: str) -> Together:
         """What a purchase of the product would meet now."""
-        if not self._values or (len(self._values) == 1 and product in self._values):
+        held = self._held
+        if not held or (len(held) == 1 and product in held):
             return ALONE
-        column = self._columns.get(product, -1)
-        if column < 0 or not self._known[column]:
+        found = self._holdings.get(product) or self._holding(product)
+        if found.row is None:
             return UNKNOWN
-        covariance, own = self._covariances.item(column), self._covariance(column).item(column)
-        return Together(self._variance, self._alone, covariance, own, self._values.get(product, 0.0))
+        return Together(self._variance, self._alone, self._covariances.item(found.column), found.own, found.value)
 
     def buy(self, product: str, bought: float) -> None:
         """Takes a purchase into the holdings. What of them is not known makes every further look unknown."""
-        value, column = self._values.get(product, 0.0), self._columns.get(product, -1)
-        self._values[product] = value + bought
-        if column < 0 or not self._known[column]:
+        found = self._holdings.get(product) or self._holding(product)
+        self._held.add(product)
+        if found.row is None:
             self._variance = float("nan")
             return
-        row = self._covariance(column)
-        own = row.item(column)
-        self._variance += (2.0 * self._covariances.item(column) + bought * own) * bought
-        self._alone += (2.0 * value + bought) * bought * own
-        self._covariances += bought * row
+        self._variance += (2.0 * self._covariances.item(found.column) + bought * found.own) * bought
+        self._alone += (2.0 * found.value + bought) * bought * found.own
+        self._covariances += bought * found.row
+        found.value += bought
 
-    def _covariance(self, column: int) -> Floats:
-        """Of a product with each product; made when it is first asked for."""
-        row = self._rows.get(column)
-        if row is None:
-            row = self._rows[column] = self._returns @ self._returns[column]
-        return row
+    def _holding(self, product: str) -> _Holding:
+        column = self._columns.get(product, -1)
+        row = None if column < 0 or not self._known[column] else self._returns @ self._returns[column]
+        found = self._holdings[product] = _Holding(column, row, 0.0 if row is None else row.item(column))
+        return found
 
 
 def _returns(candles: Candles) -> tuple[Floats, list[bool]]:

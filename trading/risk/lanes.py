@@ -75,6 +75,7 @@ def bounds_of(plan: Plan, market: Market, portfolio: Portfolio, now: datetime, o
         quote_age_max=Decimal(plan.checks.quote_age_seconds),
         controls=plan.controls,
         now=now,
+        latest_end=now + timedelta(seconds=plan.controls.order_life_seconds),
         interval_seconds=interval_seconds(plan.interval),
         hour_volume_max=plan.controls.max_hourly_share * limits.max_daily_volume_usd,
         hour_volume_less=portfolio.day_volume - portfolio.hour_volume,

@@ -105,14 +105,19 @@ def unlike(proposed: Proposed) -> Finding:
     """No buy of the product was as large and as dear within the time: that would be the same decision made twice."""
     if not proposed.lane.likes:
         return True, None, None
-    quote, request = proposed.lane.quote, proposed.request
-    if quote is None:
-        return False, None, None
-    price = request.limit_price if request.limit_price is not None else quote.mid
+    request = proposed.request
     for low, high, price_low, price_high, at in proposed.lane.likes:
-        if low <= request.quantity <= high and price_low <= price <= price_high:
+        if low <= request.quantity <= high and price_low <= _stated(proposed) <= price_high:
             return False, at, None
     return True, None, None
+
+
+def _stated(proposed: Proposed) -> Decimal:
+    """Its limit or, without one, the mid; NaN without a quote, which no comparison passes."""
+    quote, limit = proposed.lane.quote, proposed.request.limit_price
+    if limit is not None:
+        return limit
+    return Decimal("NaN") if quote is None else quote.mid
 
 
 def likes(bought: Iterable[Bought], now: datetime, seconds: int) -> tuple[Like, ...]:
@@ -142,9 +147,8 @@ def no_self_trade(proposed: Proposed) -> Finding:
 
 def order_life(proposed: Proposed) -> Finding:
     """An order that states its end is not over yet, and does not outlive the judgement that it was made on."""
-    ends, controls = proposed.request.expires_at, proposed.bounds.controls
-    latest = proposed.bounds.now + timedelta(seconds=controls.order_life_seconds)
-    return ends is None or proposed.bounds.now < ends <= latest, ends, latest
+    ends, bounds = proposed.request.expires_at, proposed.bounds
+    return ends is None or bounds.now < ends <= bounds.latest_end, ends, bounds.latest_end
 
 
 def correlated(proposed: Proposed) -> Finding:

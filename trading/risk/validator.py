@@ -60,6 +60,8 @@ class Tables:
     order_checks: tuple[OrderCheck, ...]
     order_tests: tuple[Callable[[Proposed], Finding], ...]
     codes: tuple[str, ...]
+    compares: bool
+    """With the other holdings: how they move together is worked out only where a check asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Prepared:
     tables: Tables
     findings: tuple[Finding, ...]
     passed: bool
+    tests: tuple[Callable[[Proposed], Finding], ...]
+    compares: bool
 
 
 def tables_of(product_checks: Sequence[ProductCheck], order_checks: Sequence[OrderCheck]) -> dict[str, Tables]:
@@ -85,7 +89,7 @@ def _tables(product_checks: Sequence[ProductCheck], order_checks: Sequence[Order
     product = tuple(check for check in product_checks if check.guard in guards)
     order = tuple(check for check in order_checks if check.guard in guards)
     codes = (*(check.code for check in product), *(check.code for check in order))
-    return Tables(product, order, tuple(check.test for check in order), codes)
+    return Tables(product, order, tuple(check.test for check in order), codes, "correlated" in codes)
 
 
 @dataclass(slots=True)
@@ -168,7 +172,6 @@ class _Standing:
     free: Decimal
     value: Decimal
     active: bool
-    orders: int = 0
     legs: set[int] = field(default_factory=set)
 
 
@@ -199,8 +202,7 @@ class Validator:
         self._day_volume = portfolio.day_volume
         self._exposure = _exposure(market, portfolio)
         self._open_positions = len(_active(portfolio))
-        self._orders = 0
-        self._comovement = Comovement(market.candles, _values(market, portfolio)) if _looks_at(tables, "correlated") else None
+        self._comovement = Comovement(market.candles, _values(market, portfolio))
         self._lanes: dict[str, Lane] = {}
         self._standings: dict[str, _Standing] = {}
         self._prepared: dict[str, dict[str, Prepared]] = {kind: {} for kind in tables}
@@ -212,7 +214,7 @@ class Validator:
         kind = "protective" if request.protective else "entry" if request.side is _BUY else "exit"
         prepared = self._prepared[kind].get(request.product) or self._prepare(kind, request.product)
         evaluation = self._propose(request, prepared)
-        if prepared.passed and _pass(prepared.tables.order_tests, evaluation):
+        if prepared.passed and _pass(prepared.tests, evaluation):
             self._move_on(evaluation)
             approved = Approved(request, evaluation)
             self.approved.append(approved)
@@ -238,20 +240,19 @@ class Validator:
             standing.value,
             standing.active,
             request.leg in standing.legs,
-            self._orders,
-            standing.orders,
-            ALONE if self._comovement is None or request.side is not _BUY else self._comovement.look(lane.id),
+            len(self.approved),
+            len(standing.legs),
+            self._comovement.look(lane.id) if prepared.compares else ALONE,
             prepared,
             self._batch,
         )
 
-    def _move_on(self, proposed: Proposed) -> None:
+    def _move_on(self, proposed: Evaluation) -> None:
         """The running totals after an approval."""
         request, notional, standing = proposed.request, proposed.notional, self._standings[proposed.lane.id]
         standing.legs.add(request.leg)
-        standing.orders += 1
-        self._orders += 1
-        if not notional.is_nan():  # a protective exit needs no price; its volume counts at the send, once it is known
+        # A protective exit needs no price; its volume counts at the send, once it is known.
+        if not request.protective or not notional.is_nan():
             self._day_volume += notional
         if request.side is not _BUY:
             standing.free -= request.quantity
@@ -263,7 +264,7 @@ class Validator:
         if not standing.active:
             standing.active = True
             self._open_positions += 1
-        if self._comovement is not None:
+        if proposed.prepared.compares:
             self._comovement.buy(proposed.lane.id, float(notional))
 
     def _prepare(self, kind: str, product: str) -> Prepared:
@@ -272,7 +273,8 @@ class Validator:
             self._standings[product] = self._standing(product)
         lane, tables = self._lanes[product], self._tables[kind]
         findings = tuple(product_finding(check, lane, self._bounds) for check in tables.product_checks)
-        prepared = Prepared(lane, tables, findings, all(finding[0] for finding in findings))
+        passed = all(finding[0] for finding in findings)
+        prepared = Prepared(lane, tables, findings, passed, tables.order_tests, tables.compares)
         self._prepared[kind][product] = prepared
         return prepared
 
@@ -302,10 +304,6 @@ def _values(market: Market, portfolio: Portfolio) -> dict[str, float]:
     held = {product: portfolio.value(product, market.quotes) or ZERO for product in portfolio.positions}
     products = held.keys() | portfolio.working.keys()
     return {id_: float(held.get(id_, ZERO) + portfolio.working.get(id_, ZERO)) for id_ in sorted(products)}
-
-
-def _looks_at(tables: Mapping[str, Tables], code: str) -> bool:
-    return any(code in table.codes for table in tables.values())
 
 
 def _active(portfolio: Portfolio) -> set[str]:

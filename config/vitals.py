@@ -10,6 +10,7 @@ from pathlib import Path
 
 from config.settings import PROJECT, Settings
 from trading.money import canonical, dec
+from trading.store.heartbeats import Pulse
 
 _PACKAGES = ("config", "deployments", "flows", "tasks", "trading")
 _OWN = frozenset({"home", "prefect_port", "postgres_bin", "postgres_user", "plans", "prefect_yaml", "watchdog"})
@@ -34,6 +35,17 @@ def configuration(settings: Settings) -> str:
     for name in ("database_url", "human_database_url"):
         rows.pop(name)
     return sha256(canonical({"settings": rows, "plans": plans}).encode()).hexdigest()[:16]
+
+
+def machine_signs(settings: Settings, told: Pulse) -> dict[str, Decimal | None]:
+    """What this machine, its clock and the processes beside this one say: for the watches of those names."""
+    return {
+        "disk_used": disk_used(settings.home),
+        "clock_offset_seconds": told.clock_offset_seconds,
+        "clock_step_seconds": told.clock_step_seconds,
+        "code_versions": told.versions,
+        "configurations": told.configurations,
+    }
 
 
 def disk_used(folder: Path) -> Decimal | None:

@@ -18,7 +18,7 @@ from config.clock import wall_clock
 from config.halt import halted_by
 from config.settings import Settings
 from config.stopping import Step, running_ledger, stop_resting
-from config.vitals import code_version, configuration, disk_used
+from config.vitals import code_version, configuration, machine_signs
 from trading.errors import ConfigurationError, KeelError
 from trading.incidents import Incident, Severity, incidents
 from trading.plan import BreakerRules, Controls
@@ -92,13 +92,7 @@ class Watchdog:
             told = pulse(connection, version, configured, self.now())
             open_ = incidents(connection)
         awake = Decimal(str((self.now() - self.since).total_seconds()))
-        signs: dict[str, Decimal | None] = {
-            "disk_used": disk_used(self.settings.home),
-            "clock_offset_seconds": told.clock_offset_seconds,
-            "clock_step_seconds": told.clock_step_seconds,
-            "code_versions": told.versions,
-            "configurations": told.configurations,
-        }
+        signs = machine_signs(self.settings, told)
         if told.silence_seconds is not None:
             signs["heartbeat_age_seconds"] = min(told.silence_seconds, awake)
         if told.unclaimed_seconds is not None:

@@ -14,6 +14,7 @@ from tasks.alerts import alert, run_failed
 from tasks.publishing import outcome
 from tasks.rollout import demote, shadow
 from tasks.runtime import author, due, real_run_name, warm_up
+from tasks.vitals import watch_machine
 from trading.orders import Mode
 
 warm_up()
@@ -43,6 +44,8 @@ def trade(params: RealParameters) -> State[str]:
     at = due() if mode is Mode.LIVE else None  # a rehearsal goes by the simulator's clock
     try:
         with open_desk(params.plan, mode=mode, author=author) as desk:
+            if mode is Mode.LIVE:
+                watch_machine(desk)
             cycle = cycle_as_tasks(desk, at)
             demote(lambda: desk)
             anchor_after(desk)

@@ -75,7 +75,7 @@ def keel(database_url: str, tmp_path: Path) -> Keel:
     command = Keel(kept | named)
     [seen] = [row for row in command.json("trade")["prices"] if row["product"] == "BTC-USD"]
     below = f"{float(seen['bid']) * 0.97:.2f}"
-    command("order", "BUY", "BTC-USD", "0.001", "--limit", below, "--tif", "gtc")
+    command("order", "BUY", "BTC-USD", "0.0003", "--limit", below, "--tif", "gtc")
     return command
 
 
@@ -90,7 +90,7 @@ def test_the_command_writes_the_file_opens_the_breaker_and_cancels_what_adds_ris
     [row] = [row for row in keel.json("breaker", "show") if row["scope"] == "global"]
     assert (row["state"], row["level"]) == ("open", "cancel")
     assert states(keel) == ["cancelled"]
-    refused = keel("order", "BUY", "BTC-USD", "0.001", status=1)
+    refused = keel("order", "BUY", "BTC-USD", "0.0003", status=1)
     assert "breaker_open" in refused.stderr
     keel("verify")
 
@@ -99,7 +99,7 @@ def test_with_postgres_down_the_command_still_stops_every_order_and_says_what_it
     steps = keel.steps(status=1, DATABASE_URL=NOWHERE)
     assert (steps["halt file"]["ok"], steps["breaker"]["ok"]) == (True, False)
     assert "down" in steps["breaker"]["said"]
-    refused = keel("order", "BUY", "BTC-USD", "0.001", status=1)  # Postgres is back; the file alone tells
+    refused = keel("order", "BUY", "BTC-USD", "0.0003", status=1)  # Postgres is back; the file alone tells
     assert "breaker_open" in refused.stderr
     assert states(keel) == ["cancelled"]
     assert (tmp_path / "HALT").exists()
@@ -109,7 +109,7 @@ def test_a_file_that_anybody_touches_stops_orders_and_cancels_at_the_next_run(ke
     (tmp_path / "HALT").touch()
     keel("reconcile", status=None)
     assert states(keel) == ["cancelled"]
-    refused = keel("order", "SELL", "BTC-USD", "0.001", status=1)
+    refused = keel("order", "SELL", "BTC-USD", "0.0003", status=1)
     assert "breaker_open" in refused.stderr or "not_safe" in refused.stderr
 
 
@@ -119,7 +119,7 @@ def test_sql_opens_a_breaker_that_every_later_send_obeys(keel: Keel, database_ur
         connection.execute("set role keel_decide")
         connection.execute("select keel.trip('global', 'cancel', 'by SQL', 'anna')")
         assert connection.execute("select keel.trip('global', 'no_new', 'weaker', 'anna')").fetchone() == (None,)
-    refused = keel("order", "BUY", "BTC-USD", "0.001", status=1)
+    refused = keel("order", "BUY", "BTC-USD", "0.0003", status=1)
     assert "breaker_open" in refused.stderr
     assert states(keel) == ["cancelled"]
     keel("verify")
@@ -130,7 +130,7 @@ def test_the_file_goes_by_a_resume_and_only_when_the_cool_down_is_over(keel: Kee
     refused = keel("resume", "--reason", "at once", status=1)
     assert "cooling_down" in refused.stderr
     assert (tmp_path / "HALT").exists()
-    keel("order", "BUY", "BTC-USD", "0.001", status=1)
+    keel("order", "BUY", "BTC-USD", "0.0003", status=1)
 
 
 def test_a_resume_without_a_cool_down_takes_the_file_away_and_orders_pass_again(keel: Keel, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_resume_without_a_cool_down_takes_the_file_away_and_orders_pass_again(
     assert not (tmp_path / "HALT").exists()
     [row] = [row for row in keel.json("breaker", "show") if row["scope"] == "global"]
     assert row["state"] == "half_open"
-    keel("order", "BUY", "BTC-USD", "0.001")
+    keel("order", "BUY", "BTC-USD", "0.0003")
 
 
 # --------------------------------------------------------------------------------------- a real venue, and no ledger

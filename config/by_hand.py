@@ -19,6 +19,7 @@ from config.snapshots import ready
 from trading import hand
 from trading.desk import Desk
 from trading.errors import ConfigurationError
+from trading.exchange.port import Balance
 from trading.orders import LIVE_STATES, Mode, Order, Request
 from trading.plan import Plan
 from trading.settlement import settle
@@ -39,10 +40,14 @@ class ByHand:
     def looking(self) -> Iterator[Desk]:
         """A desk that cannot send: without the key that trades, and without a person's login."""
         with open_desk(self.plan, mode=self.mode, settings=self.settings, trades=False) as desk:
-            if self.mode is Mode.PAPER:  # the paper account is there once its plan is opened; a real one always is
-                with hand.at_the_desk(desk):
-                    settle(desk)
             yield desk
+
+    def balances(self, desk: Desk) -> dict[str, Balance]:
+        """What the account holds: on paper its capital once the plan is opened, and what filled once it is settled."""
+        if self.mode is Mode.PAPER:
+            with hand.at_the_desk(desk):
+                settle(desk)
+        return desk.exchange.balances()
 
     @contextmanager
     def trading(self) -> Iterator[Desk]:

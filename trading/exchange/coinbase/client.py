@@ -114,7 +114,7 @@ class CoinbaseRestClient:
     def get_account_balance(self, currency: str = "USD") -> Decimal:
         """What may be used of an asset now, without what live orders hold; zero of an asset that is not there."""
         with self._desks.looking() as desk:
-            balance = desk.exchange.balances().get(currency.upper())
+            balance = self._desks.balances(desk).get(currency.upper())
         return ZERO if balance is None else balance.available
 
     def get_current_price(self, product_id: str) -> Decimal:
@@ -139,7 +139,10 @@ class CoinbaseRestClient:
     def get_portfolio(self) -> AccountPortfolio:
         """Every balance of the account with the mid of its product against the plan's cash asset."""
         with self._desks.looking() as desk:
-            cash, balances = desk.plan.cash_asset, {asset: held for asset, held in desk.exchange.balances().items() if held.total}
+            cash, balances = (
+                desk.plan.cash_asset,
+                {asset: held for asset, held in self._desks.balances(desk).items() if held.total},
+            )
             quotes = _quotes(desk, [f"{asset}-{cash}" for asset in balances if asset != cash])
         mids = {cash: Decimal(1)} | {id_.removesuffix(f"-{cash}"): quote.mid for id_, quote in quotes.items()}
         holdings = {

@@ -139,10 +139,8 @@ class CoinbaseRestClient:
     def get_portfolio(self) -> AccountPortfolio:
         """Every balance of the account with the mid of its product against the plan's cash asset."""
         with self._desks.looking() as desk:
-            cash, balances = (
-                desk.plan.cash_asset,
-                {asset: held for asset, held in self._desks.balances(desk).items() if held.total},
-            )
+            cash = desk.plan.cash_asset
+            balances = {asset: held for asset, held in self._desks.balances(desk).items() if held.total}
             quotes = _quotes(desk, [f"{asset}-{cash}" for asset in balances if asset != cash])
         mids = {cash: Decimal(1)} | {id_.removesuffix(f"-{cash}"): quote.mid for id_, quote in quotes.items()}
         holdings = {

@@ -19,6 +19,7 @@ from trading.errors import BooksRefused, NotSent, OutcomeUnknown, Unanswered
 from trading.exchange.port import RESOLUTIONS, Accepted, ExchangeOrder, Rejected
 from trading.ledger import Account
 from trading.market import Quote
+from trading.money import LEDGER_UNIT, ceil_to
 from trading.orders import Fill, FillKind, Intent, Order, Side, State, client_order_id
 from trading.plan import order_price
 from trading.risk import Approved
@@ -94,7 +95,8 @@ def _hold(desk: Desk, intent: Intent, quotes: Mapping[str, Quote]) -> tuple[Acco
     if request.side is Side.SELL:
         return desk.account(base), request.quantity
     price = order_price(request, quotes[request.product])
-    return desk.account(quote), price * request.quantity * desk.plan.costs.outlay
+    outlay = price * request.quantity * desk.plan.costs.outlay
+    return desk.account(quote), ceil_to(outlay, LEDGER_UNIT)  # up: never less than the fills may take
 
 
 def send(desk: Desk, epoch: int, orders: Sequence[Order]) -> Settled:

@@ -214,3 +214,10 @@ def test_a_closed_breaker_has_nothing_to_resume(desk: Desk) -> None:
     [refused] = hand.resume(desk, ["global"], "nothing")
     assert isinstance(refused, NotResumed)
     assert refused.code == "not_open"
+
+
+def test_a_price_of_many_decimals_is_held_at_the_ledger_s_eighteen(database_url: str) -> None:
+    with quick_desk(database_url, {"BTC-USD": "0.42973", "ETH-USD": "0.0000123457"}) as desk:
+        placed = hand.place(desk, buy("BTC-USD", "23.45678901"))
+        assert placed.order is not None
+        assert placed.order.state is State.FILLED

@@ -32,6 +32,11 @@ class SourcedLimit(NamedTuple):
     source: str
 
 
+def profile(name: str) -> tuple[Limits, Controls]:
+    """What a profile sets by itself, without the environment."""
+    return Limits.model_validate(_profile_limits(name)), Controls.model_validate(_read(PROFILES / f"{name}.toml")["controls"])
+
+
 def plan_names(folder: Path = PLANS) -> list[str]:
     """The plans that exist, by name."""
     return sorted(path.stem for path in folder.glob("*.toml"))

@@ -106,6 +106,7 @@ def _real(
         desk = _desk(plan, mode, source, Journal(sessions, author), books)
         desk.halted = halted_by(settings)
         desk.exchange = exchange = exchange_of(venue, mode, settings)
+        exchange.obey(desk.halted)
         desk.ask_safety = checks_of(desk, exchange, venue, settings)
         yield desk
 

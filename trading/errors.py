@@ -3,6 +3,7 @@
     KeelError
     ├── ConfigurationError   nothing starts: a person corrects a setting, plan or file     (exit 2)
     │   └── NotSent          our own last look refused what was about to leave: no byte has left
+    ├── Halted               the halt file stopped a send: no byte has left               (the order is abandoned)
     ├── LedgerUnavailable    the database cannot be reached or started                     (exit 1)
     ├── BooksRefused         the ledger refused a change: it would break a rule            (exit 1, stop)
     ├── NotAllowed           the database role may not do this                             (exit 1, stop)
@@ -41,6 +42,10 @@ class NotSent(ConfigurationError):
     """A bug or tampering: the order is dead, and nothing is sent any more until a person has looked."""
 
     code = "not_sent"
+
+
+class Halted(KeelError):
+    code = "halted"
 
 
 class LedgerUnavailable(KeelError):

@@ -15,7 +15,7 @@ from typing import TypeVar
 from trading.absorber import Absorber, Settled
 from trading.breaks import react
 from trading.desk import Desk
-from trading.errors import BooksRefused, NotSent, OutcomeUnknown, Unanswered
+from trading.errors import BooksRefused, Halted, NotSent, OutcomeUnknown, Unanswered
 from trading.exchange.port import RESOLUTIONS, Accepted, ExchangeOrder, Rejected
 from trading.ledger import Account
 from trading.market import Quote
@@ -195,8 +195,9 @@ def _submit(absorber: Absorber, order: Order, deadline: float) -> Accepted | tup
         return "abandon", State.ABANDONED, reason
     try:
         outcome = desk.exchange.submit(intent.body, intent.body_sha256)
-    except NotSent as error:
-        absorber.differs("not_sent", str(order.id), intent.body_sha256, str(error), intent.request.product)
+    except (Halted, NotSent) as error:
+        if isinstance(error, NotSent):
+            absorber.differs("not_sent", str(order.id), intent.body_sha256, str(error), intent.request.product)
         return "abandon", State.ABANDONED, f"not sent: {error}"
     except OutcomeUnknown as error:
         return "doubt", State.IN_DOUBT, str(error)

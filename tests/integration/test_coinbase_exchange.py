@@ -13,7 +13,7 @@ import pytest
 
 from tests.builders.plans import buy, sell, submit
 from tests.builders.simulator import Running, running
-from trading.errors import OutcomeUnknown, Unanswered
+from trading.errors import Halted, OutcomeUnknown, Unanswered
 from trading.exchange.coinbase import CoinbaseExchange
 from trading.exchange.port import Accepted, ExchangeOrder, Rejected, Status
 from trading.money import digest
@@ -296,3 +296,16 @@ def test_a_read_that_fails_once_is_asked_again(server: Running, coinbase: Coinba
     server.fault("error_500", endpoint="get_fills", count=2)
     with pytest.raises(Unanswered, match="status 500"):
         coinbase.fills(an_hour_ago())
+
+
+def test_while_it_is_halted_cancels_alone_leave_the_socket(server: Running) -> None:
+    exchange = server.exchange()
+    order_id = send(exchange, resting())
+    reasons = iter(["", "halted by a file"])  # it appears between the first look and the bytes
+    exchange.obey(lambda: next(reasons, "halted by a file"))
+    send(exchange, resting())
+    body = exchange.body(id_ := uuid4(), resting())
+    with pytest.raises(Halted, match="halted by a file"):
+        submit(exchange, body)
+    assert str(id_) not in server.oracle["bodies"]
+    assert exchange.cancel([order_id]) == {}

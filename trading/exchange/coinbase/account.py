@@ -95,6 +95,11 @@ class CoinbaseExchange:
 
     # ---- sends
 
+    def obey(self, halted: Callable[[], str]) -> None:
+        """From now on nothing but cancels leaves while `halted` says why: `submit` raises Halted then."""
+        if self._trading is not None:
+            self._trading.obey(halted)
+
     @property
     def _sends(self) -> Connection:
         if self._trading is None:

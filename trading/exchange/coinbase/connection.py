@@ -95,6 +95,7 @@ class Connection:
         self._private = RateBudget(pace.private_per_second, _burst(pace.private_per_second), monotonic, sleep)
         self._public = RateBudget(pace.public_per_second, _burst(pace.public_per_second), monotonic, sleep)
         self._opened: tuple[RESTClient, GuardedAdapter] | None = None
+        self._halted: Callable[[], str] = str
 
     def read(self, path: str, params: Mapping[str, Any] | None = None, *, public: bool = False) -> dict[str, Any]:
         """The object at `path`, numbers as Decimals. Raises Unanswered when no attempt brings one."""
@@ -116,6 +117,12 @@ class Connection:
         except requests.RequestException as error:
             raise Unanswered(f"coinbase: GET {ROOT}{path}: {told(error)}") from error
         return body
+
+    def obey(self, halted: Callable[[], str]) -> None:
+        """While it says why, nothing but cancels is sent; it is asked as the bytes leave."""
+        self._halted = halted
+        if self._opened is not None:
+            self._opened[1].halted = halted
 
     def may_trade_next(self, *, cancels: bool = False) -> None:
         """Waits for the budget of one send."""
@@ -153,6 +160,7 @@ class Connection:
             )  # fmt: skip
             client.session.trust_env = False  # no proxies, CA bundles or .netrc from the environment
             guard = GuardedAdapter(self._host, self._ca_file or Path(certifi.where()), self._timeout)
+            guard.halted = self._halted
             for scheme in ("https://", "http://"):
                 client.session.mount(scheme, guard)
             self._opened = client, guard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,25 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from trading.errors import NotSent
+from trading.errors import Halted, NotSent
+
+CANCELS = "/orders/batch_cancel"
 
 
 class GuardedAdapter(HTTPAdapter):
     """Sends only to `host` over TLS that `ca_file` vouches for, and of bodies only the one that was pledged.
 
     It looks at the prepared request, after every layer of the SDK and of requests has had its say. What it refuses has
-    not left: it raises NotSent. Neither the environment nor the session can change authority, proxies or the
-    time-outs (connect, read; seconds).
+    not left: it raises NotSent, or Halted for all but cancels while the halt file is there. Neither the environment nor
+    the session can change authority, proxies or the time-outs (connect, read; seconds).
     """
 
     def __init__(self, host: str, ca_file: Path, timeout: tuple[float, float]) -> None:
         super().__init__(max_retries=0)
         self.host, self.ca_file, self.timeout_seconds = host, ca_file, timeout
         self.pledged = ""
+        self.halted: Callable[[], str] = str
+        """Why nothing but cancels may leave, asked at each send; empty when it may."""
 
     def pledge(self, digest: str) -> None:
         """The next body that leaves has this SHA-256; it is good once."""
@@ -51,6 +55,8 @@ class GuardedAdapter(HTTPAdapter):
             raise NotSent(f"coinbase: found a request to {to.scheme}://{to.netloc}, expected https://{self.host}")
         if request.method == "GET" and request.body is None:
             return
+        if not to.path.endswith(CANCELS) and (reason := self.halted()):
+            raise Halted(reason)
         # A stream or an iterator could differ from what is hashed here: only bytes leave.
         if not isinstance(request.body, bytes) or sha256(request.body).hexdigest() != pledged:
             raise NotSent(

@@ -20,6 +20,10 @@ WHOM = {
     Guard.ORDER: "all but protective exits",
     Guard.ENTRY: "entries",
 }
+GUARDS = {
+    **{check.code: check.guard for check in PRODUCT_CONTROLS},
+    **{check.code: check.guard for check in ORDER_CONTROLS},
+}
 HEAD = """# Risk handbook
 
 Every order is a request first. It is judged by {checks} checks, one by one, and becomes an order only if all of them pass. What
@@ -90,8 +94,7 @@ def _check(code: str) -> str:
         watch = BY_CODE[code]
         fires = f"`{code}: observed …, limit …`: {watch.means}"
         return f"| `{code}` | the breaker: {watch.where}, {watch.level} | after the fact | {fires} |"
-    guard = next(check.guard for check in (*PRODUCT_CONTROLS, *ORDER_CONTROLS) if check.code == code)
-    return f"| `{code}` | {WHOM[guard]} | {LOOKS_AT[code]} | `{code}: {SAYS[code]}: observed …, limit …` |"
+    return f"| `{code}` | {WHOM[GUARDS[code]]} | {LOOKS_AT[code]} | `{code}: {SAYS[code]}: observed …, limit …` |"
 
 
 def _key(key: str) -> str:

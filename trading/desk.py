@@ -285,12 +285,12 @@ def _second_quotes(desk: Desk, at: datetime) -> dict[str, Quote]:
         return {}
 
 
-def _fee_at_venue(desk: Desk) -> Decimal:
-    """What an immediate fill costs there; NaN when the venue does not tell: no entry passes it, exits go on."""
+def _fee_at_venue(desk: Desk) -> Decimal | None:
+    """What an immediate fill costs there; None when the venue does not tell: the checks of live trading ask it as well."""
     try:
         return desk.exchange.fee_tier().taker
     except Unanswered:
-        return Decimal("NaN")
+        return None
 
 
 def cash_at_venue(desk: Desk) -> Decimal:

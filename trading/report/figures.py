@@ -5,6 +5,7 @@ The period ends at the plan's newest mark (a replay's time is not the wall clock
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -116,16 +117,21 @@ def concerns(scope: str, book: str, plan: str) -> bool:
 
 def _products(daily: Sequence[PnlRow], positions: Sequence[PositionRow], fills: Sequence[FillRow]) -> list[ProductResult]:
     held = {position.product: position for position in positions}
-    names = sorted({row.product for row in daily} | held.keys() | {fill.product for fill in fills})
+    counts = Counter(fill.product for fill in fills)
+    realised, fees = defaultdict[str, Decimal](Decimal), defaultdict[str, Decimal](Decimal)
+    for row in daily:
+        realised[row.product] += row.realised
+        if row.product.endswith(f"-{row.asset}"):
+            fees[row.product] += row.fees
     return [
         ProductResult(
             product=name,
-            realised=sum((row.realised for row in daily if row.product == name), ZERO),
-            fees=sum((row.fees for row in daily if row.product == name and name.endswith(f"-{row.asset}")), ZERO),
+            realised=realised[name],
+            fees=fees[name],
             unrealised=held[name].unrealised if name in held else ZERO,
-            fills=sum(1 for fill in fills if fill.product == name),
+            fills=counts[name],
         )
-        for name in names
+        for name in sorted(realised.keys() | held.keys() | counts.keys())
     ]
 
 

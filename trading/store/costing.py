@@ -19,15 +19,16 @@ from trading.store.rows import FillRow
 # A slot's close is that of the candle which ends at it, the next one that of the first stored candle which begins at it or
 # later: a venue leaves out candles without trades. An order by hand is decided when it is made, within a candle that runs.
 _ORDERS = """
-  with done as (
+  with planned as materialized (                         -- a plan is read once, not once for each of its orders
+    select sha256, cast(body as jsonb) ->> 'interval' as interval from keel.config_version),
+  done as (
     select x.client_order_id, x.book, x.plan, x.product, x.side, x.type, x.state, x.quantity, x.decision_price as arrival_mid,
            x.decided_at, x.created_at, x.slot, x.leg, s.id as series, seconds,
            case when x.slot like 'hand:%' then null
                 else extract(epoch from cast(split_part(x.slot, '@', 2) as timestamptz)) end as closed,
            floor(extract(epoch from x.decided_at) / seconds) * seconds as running
     from keel.orders x join keel.intent i using (client_order_id) join keel.portfolio p on p.book = x.book
-      join keel.config_version v on v.sha256 = i.plan_sha
-      cross join lateral (select cast(v.body as jsonb) ->> 'interval' as interval) n
+      join planned n on n.sha256 = i.plan_sha
       cross join lateral (select cast(cast(:seconds as jsonb) ->> n.interval as int) as seconds) w
       left join keel.series s on (s.source, s.product, s.interval) = (p.source, x.product, n.interval)
     where {where} and x.state <> all(:live))

@@ -51,15 +51,19 @@ class Scope:
 
     def where(self, alias: str = "x") -> str:
         """A condition over the columns `book` and `plan` of a table or view."""
-        book = f"split_part({alias}.book, ':', %d) = :%s"
-        parts = [book % (1, "mode")] if self.mode else []
-        parts += [book % (2, "portfolio")] if self.portfolio else []
+        if self.mode and self.portfolio:
+            parts = [f"{alias}.book = :book"]  # by an index
+        else:
+            split = f"split_part({alias}.book, ':', %d) = :%s"
+            parts = [split % (1, "mode")] if self.mode else []
+            parts += [split % (2, "portfolio")] if self.portfolio else []
         parts += [f"{alias}.plan = :plan"] if self.plan else []
         return " and ".join(parts) or "true"
 
     @property
     def values(self) -> dict[str, str]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        named = {name: value for name, value in asdict(self).items() if value is not None}
+        return named | ({"book": f"{self.mode}:{self.portfolio}"} if self.mode and self.portfolio else {})
 
 
 _FILL = ", ".join(FillRow.__dataclass_fields__)

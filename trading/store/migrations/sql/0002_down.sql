@@ -2,7 +2,7 @@ drop table keel.heartbeat;
 alter table keel.breaker drop column cause, drop column moved_at;
 drop table keel.decision;
 drop table keel.arming, keel.ramp_step;
-drop index keel.txn_allotment, keel.intent_product;
+drop index keel.txn_allotment, keel.intent_product, keel.intent_created, keel.fill_traded;
 drop table keel.venue_order, keel.venue_balance, keel.movement, keel.announcement, keel.anchor, paper.movement;
 delete from keel.transition where event in ('not_listed', 'adjust') or (from_state in ('abandoned', 'rejected') and event = 'ack');
 alter table keel.audit drop column role;

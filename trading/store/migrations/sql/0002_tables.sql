@@ -178,3 +178,6 @@ create table keel.decision (
   at       timestamptz not null default clock_timestamp(),
   primary key (book, plan, slot_at)
 );
+
+create index intent_created on keel.intent (book, plan, created_at);   -- screens ask for the newest orders and fills
+create index fill_traded on keel.fill (book, traded_at);

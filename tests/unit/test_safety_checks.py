@@ -1,0 +1,143 @@
+"""The checks of live trading at their bounds, and what each failed one forbids."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from tests.builders.plans import NOON, product
+from trading.errors import Unanswered
+from trading.exchange.coinbase import KeyPermissions
+from trading.exchange.port import FeeTier
+from trading.market import Product
+from trading.orders import Mode, Side
+from trading.safety import Safety, SafetyCheck, Standing, check_standing, check_venue, needs_checks
+
+SECOND = timedelta(seconds=1)
+SOUND = Standing(
+    reconciled_at=NOON, open_breaks=0, breaker="", armed_until=NOON + timedelta(hours=1), anchor_age=timedelta(hours=1),
+    chain="", ramp="",
+)  # fmt: skip
+
+
+class Venue:
+    """Answers as a venue does on a good day; a test takes one answer away or makes it another."""
+
+    def __init__(self, **changes: object) -> None:
+        self.rights = KeyPermissions(can_view=True, can_trade=True, can_transfer=False, portfolio="main")
+        self.at = NOON
+        self.listed = {"BTC-USD": product()}
+        self.silent = ""
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    def _asked(self, what: str) -> None:
+        if what == self.silent:
+            raise Unanswered("no answer in time")
+
+    def permissions(self) -> KeyPermissions:
+        self._asked("permissions")
+        return self.rights
+
+    def venue_time(self) -> datetime:
+        self._asked("time")
+        return self.at
+
+    def fee_tier(self) -> FeeTier:
+        self._asked("fees")
+        return FeeTier(Decimal("0.004"), Decimal("0.006"))
+
+    def products(self, ids: list[str]) -> dict[str, Product]:
+        self._asked("products")
+        return {id_: self.listed[id_] for id_ in ids if id_ in self.listed}
+
+
+def failed(checks: list[SafetyCheck]) -> list[str]:
+    return [check.name for check in checks if not check.ok]
+
+
+def test_a_sound_standing_and_a_sound_venue_fail_nothing() -> None:
+    assert failed(check_standing(SOUND, NOON)) == []
+    assert failed(check_venue(Venue(), ["BTC-USD"], NOON)) == []
+
+
+@pytest.mark.parametrize(
+    ("holds", "fails", "name"),
+    [
+        ({"reconciled_at": NOON - timedelta(hours=26)}, {"reconciled_at": NOON - timedelta(hours=26) - SECOND}, "reconciled"),
+        ({}, {"reconciled_at": None}, "reconciled"),
+        ({}, {"open_breaks": 1}, "reconciled"),
+        ({"anchor_age": timedelta(hours=26)}, {"anchor_age": timedelta(hours=26) + SECOND}, "anchor"),
+        ({}, {"anchor_age": None}, "anchor"),
+        ({}, {"chain": "another hash"}, "chain"),
+        ({}, {"breaker": "global is open: a drill"}, "breaker"),
+        ({}, {"ramp": "capital 1000 on step 0 of 100"}, "ramp"),
+        ({"armed_until": NOON + SECOND}, {"armed_until": NOON}, "arming"),
+        ({}, {"armed_until": None}, "arming"),
+    ],
+)
+def test_each_condition_of_the_ledger_holds_to_its_bound(holds: dict[str, object], fails: dict[str, object], name: str) -> None:
+    assert failed(check_standing(replace(SOUND, **holds), NOON)) == []  # type: ignore[arg-type]
+    assert failed(check_standing(replace(SOUND, **fails), NOON)) == [name]  # type: ignore[arg-type]
+
+
+def rights(**changes: bool) -> KeyPermissions:
+    return KeyPermissions(**{"can_view": True, "can_trade": True, "can_transfer": False} | changes, portfolio="main")
+
+
+@pytest.mark.parametrize(
+    ("venue", "name"),
+    [
+        (Venue(rights=rights(can_view=False)), "key_permissions"),
+        (Venue(rights=rights(can_trade=False)), "key_permissions"),
+        (Venue(rights=rights(can_transfer=True)), "key_permissions"),
+        (Venue(at=NOON + 11 * SECOND), "clock"),
+        (Venue(at=NOON - 11 * SECOND), "clock"),
+        (Venue(listed={}), "products"),
+        (Venue(listed={"BTC-USD": product(tradable=False)}), "products"),
+        (Venue(silent="permissions"), "key_permissions"),
+        (Venue(silent="time"), "clock"),
+        (Venue(silent="fees"), "fee_tier"),
+        (Venue(silent="products"), "products"),
+    ],
+)
+def test_each_condition_of_the_venue_fails_alone_and_an_answer_that_is_missing_is_a_failure(venue: Venue, name: str) -> None:
+    assert failed(check_venue(venue, ["BTC-USD"], NOON)) == [name]
+
+
+@pytest.mark.parametrize("seconds", [-10, 0, 10])
+def test_a_clock_within_ten_seconds_is_in_step(seconds: int) -> None:
+    assert failed(check_venue(Venue(at=NOON + seconds * SECOND), ["BTC-USD"], NOON)) == []
+
+
+def check(name: str, *, ok: bool, risk_only: bool = False) -> SafetyCheck:
+    return SafetyCheck(name=name, ok=ok, found="that", expected="this", risk_only=risk_only)
+
+
+@pytest.mark.parametrize(
+    ("checks", "buys", "sells"),
+    [
+        ((), False, False),
+        ((check("a", ok=True),), True, True),
+        ((check("a", ok=True), check("b", ok=False)), False, False),
+        ((check("a", ok=True), check("b", ok=False, risk_only=True)), False, True),
+        ((check("a", ok=False), check("b", ok=False, risk_only=True)), False, False),
+    ],
+)
+def test_no_check_at_all_is_no_permission_and_some_bind_new_risk_only(
+    checks: tuple[SafetyCheck, ...], buys: bool, sells: bool
+) -> None:
+    safety = Safety(checks)
+    assert (not safety.forbids(Side.BUY), not safety.forbids(Side.SELL)) == (buys, sells)
+    assert safety.ok == (buys and sells)
+
+
+def test_what_binds_new_risk_only_is_breaker_ramp_and_arming() -> None:
+    assert [found.name for found in check_standing(SOUND, NOON) if found.risk_only] == ["breaker", "ramp", "arming"]
+
+
+def test_only_paper_needs_no_checks() -> None:
+    assert [mode for mode in Mode if not needs_checks(mode)] == [Mode.PAPER]

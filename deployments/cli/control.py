@@ -164,13 +164,41 @@ def resume(
         print("No halt file stands in the way.", *(f"{row.scope} is half-open until {row.test_until}." for row in found))
 
 
-def confirmed(books: list[str], typed: str | None) -> None:
+def flatten(
+    reason: Reason,
+    products: Annotated[
+        list[str] | None, typer.Option("--product", help="Only this product; by default all of the plan's.")
+    ] = None,
+    plan: Plan = "default",
+    mode: Mode = "paper",
+    confirm: Annotated[str | None, typer.Option("--confirm", help="With real orders: the phrase that is asked for.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Sell what a plan holds, in slices, each with a limit near the bid. Only a person does this; a halt file stops it too."""
+    from dataclasses import asdict
+
+    from trading.flattening import flatten as sell_all
+
+    with desk_of(plan, mode, by_person=True) as desk:
+        confirmed([desk.book] if mode == "live" else [], confirm, "flatten")
+        found = sell_all(desk, said(reason), products)
+    if as_json:
+        print_json([asdict(one) for one in found])
+    else:
+        for one in found:
+            print(f"{one.product}: sold {one.sold}, left {one.left}{f' ({one.said})' if one.said else ''}")
+        print("" if found else "The plan holds nothing.", end="\n" if not found else "")
+    if unsold := [one.product for one in found if one.left]:
+        raise fail("not_flat", f"{', '.join(unsold)}: see `keel positions`")
+
+
+def confirmed(books: list[str], typed: str | None, verb: str = "resume") -> None:
     """The second confirmation where real orders follow: a phrase that names them, typed back. Raises Exit."""
     import sys
 
     if not books:
         return
-    phrase = f"resume {' '.join(sorted(set(books)))}"
+    phrase = f"{verb} {' '.join(sorted(set(books)))}"
     if typed is None and sys.stdin.isatty():
         typed = typer.prompt(f"Real orders follow. Type back: {phrase}")
     if (typed or "").strip() != phrase:

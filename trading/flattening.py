@@ -59,9 +59,7 @@ def _flatten_one(desk: Desk, product: str, reason: str) -> Flattened:
             said = f"the order {done.order.id} is {done.order.state} and sold nothing: {done.order.reason}"
             break
     left = _held(desk).get(product, ZERO)
-    return Flattened(
-        product=product, sold=sold, left=left, said=said or ("less than the smallest order" if left else "")
-    )
+    return Flattened(product=product, sold=sold, left=left, said=said or ("less than the smallest order" if left else ""))
 
 
 def _free(desk: Desk, product: str, reason: str) -> None:

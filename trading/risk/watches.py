@@ -90,10 +90,12 @@ WATCHES = (
           limit=_fixed(ONE), means="different configurations among the processes that run now",
           do="`keel down`, on every machine; start with one configuration"),
     Watch(code="heartbeat_age_seconds", where=Where.GLOBAL, level=Level.CANCEL, cause=Cause.DOUBT,
-          limit=lambda rules, _: Decimal(rules.max_silence_seconds), means="time since the stack last said that its server and worker are well",
+          limit=lambda rules, _: Decimal(rules.max_silence_seconds),
+          means="time since the stack last said that its server and worker are well",
           do="`keel status`, then `keel up`; the next run settles what was left"),
     Watch(code="unclaimed_slot_seconds", where=Where.GLOBAL, level=Level.CANCEL, cause=Cause.DOUBT,
-          limit=lambda rules, _: Decimal(rules.max_unclaimed_seconds), means="how long a slot that was due has gone without a run that claimed it",
+          limit=lambda rules, _: Decimal(rules.max_unclaimed_seconds),
+          means="how long a slot that was due has gone without a run that claimed it",
           do="`keel status`; look at the deployment's schedule and at the worker's log"),
 )  # fmt: skip
 BY_CODE = {watch.code: watch for watch in WATCHES}

@@ -393,15 +393,18 @@ told (name, rows) as (
   union all                                              -- what may be told twice is written once
   select case key when 'configuration' then 'config_version' when 'accounts' then 'account' when 'evaluations' then 'evaluation'
                   when 'holds' then 'hold' when 'anchors' then 'anchor' when 'venue_orders' then 'venue_order'
-                  when 'venue_balances' then 'venue_balance' when 'equity' then 'equity' end,
+                  when 'venue_balances' then 'venue_balance' when 'equity' then 'equity'
+                  when 'decisions' then 'decision' end,
          count(distinct case key when 'configuration' then r ->> 'sha256' when 'holds' then r ->> 'client_order_id'
                                  when 'anchors' then r ->> 'seq'
                                  when 'venue_orders' then (r ->> 'book') || ' ' || (r ->> 'exchange_order_id')
                                  when 'venue_balances' then (r ->> 'book') || ' ' || (r ->> 'asset')
+                                 when 'decisions' then concat_ws(' ', r ->> 'book', r ->> 'plan', (r ->> 'slot_at')::timestamptz)
                                  when 'equity' then (r ->> 'book') || ' ' || (r ->> 'plan') || ' ' || (r ->> 'at')::timestamptz
                                  else r ->> 'id' end)
   from said cross join lateral jsonb_array_elements(value) r
-  where key in ('configuration', 'accounts', 'evaluations', 'holds', 'anchors', 'venue_orders', 'venue_balances', 'equity')
+  where key in ('configuration', 'accounts', 'evaluations', 'holds', 'anchors', 'venue_orders', 'venue_balances', 'equity',
+                'decisions')
   group by key
   union all
   select 'cycle', count(distinct (book, plan, slot_at::timestamptz)) from (
@@ -420,7 +423,7 @@ kept (name, rows) as (
   union all select 'evaluation', count(*) from keel.evaluation union all select 'hold', count(*) from keel.hold
   union all select 'anchor', count(*) from keel.anchor union all select 'venue_order', count(*) from keel.venue_order
   union all select 'venue_balance', count(*) from keel.venue_balance union all select 'equity', count(*) from keel.equity
-  union all select 'cycle', count(*) from keel.cycle)
+  union all select 'decision', count(*) from keel.decision union all select 'cycle', count(*) from keel.cycle)
 select name || ' has ' || kept.rows || ' rows, the chain tells of ' || coalesce(told.rows, 0)
 from kept left join told using (name) where kept.rows <> coalesce(told.rows, 0)
 union all

@@ -19,6 +19,7 @@ from deployments.cli import (
     explain,
     ledger,
     live,
+    metrics,
     simulator,
     stack,
     trade,
@@ -48,6 +49,7 @@ app.command(rich_help_panel="Books")(evidence.replay)
 app.add_typer(evidence.export, rich_help_panel="Books")
 app.command(rich_help_panel="Books")(dashboard.dashboard)
 app.command(rich_help_panel="Books")(watch.watch)
+app.command(rich_help_panel="Books")(metrics.metrics)
 app.command(rich_help_panel="Books")(verify.verify)
 app.command(rich_help_panel="Books")(verify.anchor)
 for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):

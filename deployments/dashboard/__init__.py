@@ -29,5 +29,6 @@ def command(port: int) -> list[str]:
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",      # a trace is for the log, not for a page
         "theme.base": "light",
+        "theme.primaryColor": "#3563d4",        # red is for what is wrong
     }  # fmt: skip
     return [sys.executable, "-m", "streamlit", "run", str(APP), *(f"--{name}={value}" for name, value in options.items())]

@@ -29,6 +29,16 @@ BANNERS = {
     "rehearsal": ("#8a5a00", "REHEARSAL", "no real money: orders go to the simulated Coinbase"),
     "live": ("#b3261e", "LIVE", "REAL MONEY: orders go to Coinbase"),
 }
+# On a phone figures stand side by side in twos, not each on a screen of its own.
+STYLE = """
+.block-container { padding-top: 2.2rem; padding-bottom: 2rem }
+[data-testid="stMetricValue"] { font-size: 1.6rem }
+@media (max-width: 640px) {
+  [data-testid="stHorizontalBlock"] { gap: .5rem }
+  [data-testid="stHorizontalBlock"] > [data-testid="stColumn"] { min-width: 40% !important; flex: 1 1 40% !important }
+  [data-testid="stMetricValue"] { font-size: 1.2rem }
+}
+"""
 VIEWS: dict[str, Callable[[views.Page], None]] = {
     "Live trades": views.live_trades,
     "Positions": views.positions,
@@ -118,7 +128,7 @@ def draw(reports: Reports, feed: Feed) -> None:
 
 def main() -> None:
     st.set_page_config(page_title="Tradekeel", page_icon="⚓", layout="wide", initial_sidebar_state="collapsed")
-    st.markdown("<style>.block-container{padding-top:2.2rem;padding-bottom:2rem}</style>", unsafe_allow_html=True)
+    st.markdown(f"<style>{STYLE}</style>", unsafe_allow_html=True)
     feed: Feed | None = None
     try:
         reports, feed = opened()

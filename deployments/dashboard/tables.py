@@ -42,7 +42,7 @@ def orders(rows: Iterable[OrderRow]) -> list[Row]:
     return [
         {"staged (UTC)": at(row.created_at), "product": row.product, "side": row.side, "type": row.type,
          "quantity": text(row.quantity), "price": "–" if row.price is None else text(row.price), "state": row.state,
-         "filled": text(row.filled), "reason": row.reason, "order": str(row.client_order_id)[:8]}
+         "filled": text(row.filled), "reason": row.reason or "–", "order": str(row.client_order_id)[:8]}
         for row in rows
     ]  # fmt: skip
 

@@ -18,7 +18,7 @@ from trading.errors import ConfigurationError
 from trading.money import text
 from trading.report import Figures
 from trading.report.html import charts
-from trading.report.markdown import STATISTICS, shown, signed
+from trading.report.markdown import STATISTICS, sections, shown, signed
 from trading.store.reports import Reports
 from trading.store.rows import plain
 from trading.summary import SYNTHETIC_WARNING, money
@@ -76,6 +76,8 @@ def portfolio(page: Page) -> None:
     daily = [{"day": str(row.day), "product": row.product, "realised": tables.cents(row.realised), "fees": tables.cents(row.fees),
               "net": tables.cents(row.net)} for row in reversed(figures.daily)]  # fmt: skip
     _table("Result by day and product", daily, "No results yet.")
+    costs = next((head, rows) for title, head, rows in sections(figures) if title == "Costs")
+    _table("Costs of trading", [dict(zip(costs[0], row, strict=True)) for row in costs[1]], "No order has ended in the period.")
 
 
 def risk(page: Page) -> None:
@@ -136,8 +138,10 @@ def why(page: Page) -> None:
 def _explained(found: dict[str, Any]) -> None:
     order, cycle, evaluation = found["order"], found["cycle"], found["evaluation"]
     st.subheader(f"{order['side']} {order['quantity']} {order['product']}: {order['state']}")
-    st.markdown(f"Wanted because: **{_safe(order['decision'])}**, decided at {order['decided_at']} at price "
-                f"{order['decision_price']}. Last word: {_safe(order['reason']) or '–'}.")  # fmt: skip
+    because, last = _safe(order["decision"]) or "a person said so", _safe(order["reason"]) or "–"
+    st.markdown(
+        f"Wanted because: **{because}**, decided at {order['decided_at']} at price {order['decision_price']}. Last word: {last}."
+    )
     _pairs("Identity", order, ("client_order_id", "exchange_order_id", "book", "plan", "strategy", "slot"))
     if cycle:
         _pairs("Slot", cycle | {"saw": cycle["seen"]}, ("slot_at", "market_at", "source", "candles_sha", "saw", "flow_run_id"))

@@ -48,7 +48,7 @@ def order_costs(ledger: Reports, scope: Scope, since: datetime | None = None) ->
     Fees in the base asset are valued at the price of their fill; in a third asset they are named, not valued.
     """
     where = scope.where() + (" and x.decided_at >= :since" if since else "")
-    rows = ledger._mappings(  # noqa: SLF001 - the readings of one ledger, in two files
+    rows = ledger.mappings(
         _ORDERS.format(where=where), since=since, seconds=json.dumps(INTERVALS), live=sorted(LIVE_STATES), **scope.values
     )
     fills: dict[Any, list[FillRow]] = {}
@@ -113,5 +113,5 @@ def gains(ledger: Reports, scope: Scope, year: int) -> list[Gain]:
     Their sum is what the ledger posted as realised in that year, reversals and corrections included.
     """
     start, end = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
-    rows = ledger._mappings(_GAINS.format(where=scope.where("l")), start=start, end=end, **scope.values)  # noqa: SLF001 - see above
+    rows = ledger.mappings(_GAINS.format(where=scope.where("l")), start=start, end=end, **scope.values)
     return with_shared_fees([Gain(**row) for row in rows])

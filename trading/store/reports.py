@@ -91,7 +91,8 @@ class Reports:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    def _mappings(self, query: str, **values: object) -> Sequence[Mapping[str, Any]]:
+    def mappings(self, query: str, **values: object) -> Sequence[Mapping[str, Any]]:
+        """The rows of a query by column. Raises LedgerUnavailable."""
         try:
             with self.engine.connect() as connection:
                 return [dict(row) for row in connection.execute(text(query), values).mappings()]
@@ -108,7 +109,7 @@ class Reports:
             raise LedgerUnavailable(f"the ledger's database failed: {error.orig}") from error
 
     def _rows(self, kind: type[_Row], query: str, **values: object) -> list[_Row]:
-        return [kind(**row) for row in self._mappings(query, **values)]
+        return [kind(**row) for row in self.mappings(query, **values)]
 
     # ------------------------------------------------------------------------------------------------ the books
 
@@ -149,7 +150,7 @@ class Reports:
 
     def positions(self, scope: Scope) -> list[PositionRow]:
         """Holdings by plan and product, at the newest stored close of the portfolio's own market source."""
-        held = self._mappings(
+        held = self.mappings(
             f"""select x.book, x.plan, x.product, x.quantity, x.cost, p.source
                 from keel.positions x join keel.portfolio p on p.book = x.book
                 where {scope.where()} order by x.book, x.plan, x.product""",  # noqa: S608 - parts of this file
@@ -166,7 +167,7 @@ class Reports:
     def marks(self, products: Iterable[str]) -> dict[tuple[str, str], tuple[Decimal, datetime]]:
         """(source, product) -> close of the newest stored candle of any interval, and when that candle closed."""
         found: dict[tuple[str, str], tuple[Decimal, datetime]] = {}
-        for row in self._mappings(_CLOSES, products=sorted(products)):
+        for row in self.mappings(_CLOSES, products=sorted(products)):
             key, at = (row["source"], row["product"]), utc(row["start"] + interval_seconds(row["interval"]))
             if key not in found or at > found[key][1]:
                 found[key] = dec(row["close"]), at
@@ -178,14 +179,14 @@ class Reports:
                       coalesce(sum(posted) filter (where kind = 'fees'), 0) as fees
                     from keel.account x where kind in ('income', 'fees') and asset = split_part(product, '-', 2)
                       and {scope.where()} group by 1 order by 1"""  # noqa: S608 - parts of this file
-        return {row["product"]: (row["realised"], row["fees"]) for row in self._mappings(query, **scope.values)}
+        return {row["product"]: (row["realised"], row["fees"]) for row in self.mappings(query, **scope.values)}
 
     def stops(self, scope: Scope) -> dict[str, Decimal]:
         """Product -> stop price of the order that protects it and may still trade; the highest where there are several."""
         query = f"""select x.product, max(x.stop_price) as stop from keel.intent x join keel.order_head h using (client_order_id)
                     where x.stop_price is not null and h.state = any(:live) and {scope.where()} group by 1"""  # noqa: S608 - parts of this file
         live = [str(state) for state in LIVE_STATES]
-        return {row["product"]: row["stop"] for row in self._mappings(query, live=live, **scope.values)}
+        return {row["product"]: row["stop"] for row in self.mappings(query, live=live, **scope.values)}
 
     def pnl(self, scope: Scope, since: date | None = None) -> list[PnlRow]:
         """Realised results and fees by day and product: the postings to the income and fee accounts."""
@@ -200,7 +201,7 @@ class Reports:
 
     def equity(self, scope: Scope, positions: Sequence[PositionRow] | None = None) -> list[EquityRow]:
         """Each plan's cash, results and worth now. Holdings are valued as in `positions`, or are those given."""
-        accounts = self._mappings(
+        accounts = self.mappings(
             f"""select x.book, x.plan, f.cash_asset as asset, f.source,
                   coalesce(-sum(posted) filter (where x.kind = 'equity'), 0) as capital,
                   coalesce(sum(posted) filter (where x.kind = 'venue'), 0) as cash,
@@ -234,14 +235,14 @@ class Reports:
                     where {scope.where()} {"and at >= :since" if since else ""}
                     order by at, x.product"""  # noqa: S608 - parts of this file
         names = TradeRow.__dataclass_fields__
-        found = self._mappings(query, since=since, **scope.values)
+        found = self.mappings(query, since=since, **scope.values)
         return [TradeRow(**{name: row[name] for name in names}) for row in found]
 
     def outcomes(self, scope: Scope, since: datetime | None = None) -> dict[str, int]:
         """State -> how many orders stand there."""
         query = f"""select state, count(*) as orders from keel.orders x
                     where {scope.where()} {"and decided_at >= :since" if since else ""} group by 1 order by 1"""  # noqa: S608 - parts of this file
-        return {row["state"]: row["orders"] for row in self._mappings(query, since=since, **scope.values)}
+        return {row["state"]: row["orders"] for row in self.mappings(query, since=since, **scope.values)}
 
     # -------------------------------------------------------------------------------------- control and history
 
@@ -279,7 +280,7 @@ class Reports:
         by_book = Scope(mode=scope.mode, portfolio=scope.portfolio)
         query = f"""select distinct on (x.book) x.book, x.at, x.clean, x.body from keel.reconciliation x
                     where {by_book.where()} order by x.book, x.at desc"""  # noqa: S608 - parts of this file
-        return [dict(row) for row in self._mappings(query, **by_book.values)]
+        return [dict(row) for row in self.mappings(query, **by_book.values)]
 
     def heartbeats(self) -> list[HeartbeatRow]:
         """What each process last said of itself, by its name."""
@@ -294,12 +295,12 @@ class Reports:
 
     def plans(self) -> list[tuple[str, str]]:
         """(book, plan) of every plan that has books."""
-        found = self._mappings("select distinct book, plan from keel.account where kind = 'equity' and plan <> '' order by 1, 2")
+        found = self.mappings("select distinct book, plan from keel.account where kind = 'equity' and plan <> '' order by 1, 2")
         return [(row["book"], row["plan"]) for row in found]
 
     def plan_body(self, book: str, plan: str) -> str | None:
         """The plan as canonical JSON, as it was when it last claimed a slot; None when it never did."""
-        found = self._mappings(
+        found = self.mappings(
             """select v.body from keel.cycle c join keel.config_version v on v.sha256 = c.plan_sha
                where c.book = :book and c.plan = :plan order by c.slot_at desc limit 1""",
             book=book, plan=plan,
@@ -308,7 +309,7 @@ class Reports:
 
     def anchored_at(self) -> datetime | None:
         """When the newest anchor on record was signed (wall time); None before the first. `keel verify` proves them."""
-        found: datetime | None = self._mappings("select max(anchored) as at from keel.anchor")[0]["at"]
+        found: datetime | None = self.mappings("select max(anchored) as at from keel.anchor")[0]["at"]
         return found
 
     # --------------------------------------------------------------------------------------------- why an order
@@ -317,19 +318,19 @@ class Reports:
         """Everything on record about one order: from the candles that were seen to the postings that it made."""
         key = {"id": order.client_order_id}
         slot = {"book": order.book, "plan": order.plan, "slot": order.slot}
-        intent = self._mappings("select * from keel.intent where client_order_id = :id", **key)[0]
-        evaluation = self._mappings(
+        intent = self.mappings("select * from keel.intent where client_order_id = :id", **key)[0]
+        evaluation = self.mappings(
             """select at, approved, body from keel.evaluation
                where (book, plan, slot, product, leg) = (:book, :plan, :slot, :product, :leg)""",
             **slot, product=order.product, leg=order.leg,
         )  # fmt: skip
-        cycle = self._mappings(
+        cycle = self.mappings(
             """select slot_at, state, market_at, plan_sha, candles_sha, flow_run_id, started_at, finished_at, summary
                from keel.cycle where book = :book and plan = :plan
                  and :slot = plan || '@' || to_char(slot_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"')""",
             **slot,
         )
-        events = self._mappings("select * from keel.order_event where client_order_id = :id order by seq", **key)
+        events = self.mappings("select * from keel.order_event where client_order_id = :id order by seq", **key)
         return {
             "order": order,
             "terms": {name: intent[name] for name in _TERMS},
@@ -350,7 +351,7 @@ class Reports:
                    where (scope, generation) in (select * from unnest(cast(:scopes as text[]), cast(:generations as int8[])))
                    order by scope"""
         scopes, generations = [scope for scope, _, _ in pairs], [int(generation) for _, _, generation in pairs]
-        return [dict(row) for row in self._mappings(query, scopes=scopes, generations=generations)]
+        return [dict(row) for row in self.mappings(query, scopes=scopes, generations=generations)]
 
     def _fills_of(self, order: OrderRow) -> list[FillRow]:
         query = f"select {_FILL} from keel.fills x where client_order_id = :id order by traded_at, seen_at"  # noqa: S608 - parts of this file
@@ -361,7 +362,7 @@ class Reports:
                    from keel.fill f join keel.txn t on (t.book, t.source_type, t.source_id) = (f.book, 'fill', f.entry_id)
                      join keel.posting p on p.txn_id = t.id join keel.account a on a.id = p.account_id
                    where f.client_order_id = :id order by t.posted_at, t.id, p.line"""
-        return [dict(row) for row in self._mappings(query, id=order.client_order_id)]
+        return [dict(row) for row in self.mappings(query, id=order.client_order_id)]
 
     def _audit_of(self, order: OrderRow) -> list[AuditRow]:
         """The rows of the chain whose payload names the order. The chain is searched from the staging on."""

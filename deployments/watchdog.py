@@ -19,7 +19,7 @@ from config.halt import halted_by
 from config.settings import Settings
 from config.stopping import Step, running_ledger, stop_resting
 from config.vitals import code_version, configuration, machine_signs
-from trading.errors import ConfigurationError, KeelError
+from trading.errors import ConfigurationError, KeelError, LedgerUnavailable
 from trading.incidents import Incident, Severity, incidents
 from trading.plan import BreakerRules, Controls
 from trading.risk import Cause, Level, Violation
@@ -63,13 +63,16 @@ class Watchdog:
             try:
                 self.look()
             except (KeelError, OSError) as error:
-                self.say(f"a look failed: {type(error).__name__}: {error}")
+                self._tell([self._of_itself(error)], answers=False)
             self.pause(self.settings.watch_seconds)
 
     def look(self) -> list[Incident]:
         """One look: acts on what is new, tells what is not told yet, and returns everything that it found."""
         url = running_ledger(self.settings)
-        found = self._without_ledger() if url is None else self._with_ledger(url)
+        try:
+            found = self._without_ledger() if url is None else self._with_ledger(url)
+        except LedgerUnavailable:  # it went away meanwhile, or is read-only: nothing can be sent or tripped
+            url, found = None, self._without_ledger()
         if reason := halted_by(self.settings)():
             found.append(self._of_file(reason))
         ours = {incident.key: incident for incident in found if incident.key.startswith(OURS)}
@@ -84,13 +87,13 @@ class Watchdog:
     # ------------------------------------------------------------------------------------------------- what it finds
 
     def _with_ledger(self, url: str) -> list[Incident]:
-        self.ledger_gone_at = None
         version, configured = code_version(), configuration(self.settings)
         beat(url, "watchdog", version, configured)
         with connect(url, "keel watchdog", Role.REPORT) as connection:
             self.was_real = bool(real_books(connection))
             told = pulse(connection, version, configured, self.now())
             open_ = incidents(connection)
+        self.ledger_gone_at = None
         awake = Decimal(str((self.now() - self.since).total_seconds()))
         signs = machine_signs(self.settings, told)
         if told.silence_seconds is not None:
@@ -112,6 +115,13 @@ class Watchdog:
             evidence=f"for {self.settings.silence_seconds} s or longer", do="`keel up`, or whoever keeps the database",
             still_works="nothing can be sent: a send is marked in the ledger first",
         )]  # fmt: skip
+
+    def _of_itself(self, error: Exception) -> Incident:
+        self.say(f"a look failed: {type(error).__name__}: {error}")
+        return Incident(
+            key=f"{OURS}look", severity=Severity.CRITICAL, title="the watchdog cannot look", do="the watchdog's own output",
+            evidence=f"{type(error).__name__}: {error}"[:500], still_works="the stack itself; nobody watches it",
+        )  # fmt: skip
 
     def _of_watch(self, watch: Watch, violation: Violation) -> Incident:
         return Incident(

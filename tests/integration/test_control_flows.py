@@ -89,6 +89,14 @@ def test_a_scope_that_is_not_there_is_refused_with_those_that_are(ledger: str) -
     assert standing(ledger) == ("closed", None)
 
 
+def test_with_postgres_down_the_form_fails_and_says_so(ledger: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/keel")
+    ended = halt(HaltParameters(reason="a drill"), return_state=True)
+    assert ended.is_failed()
+    assert "LedgerUnavailable" in (ended.message or "")
+    assert standing(ledger) == ("closed", None)
+
+
 @pytest.mark.parametrize("bad", [{"reason": ""}, {"reason": "why not", "level": "flatten"}, {"reason": "why not", "more": 1}])
 def test_the_form_takes_nothing_that_it_does_not_know(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

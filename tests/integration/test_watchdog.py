@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
+from pydantic import SecretStr
 
 from config.halt import halt_file
 from config.settings import PROJECT, Settings
@@ -124,6 +126,39 @@ def test_a_ledger_that_is_away_is_news_once_it_lasts(tmp_path: Path) -> None:
     assert keys(dog) == set()
     clock.ahead = timedelta(seconds=61)
     assert keys(dog) == {"ledger"}
+
+
+def test_a_ledger_that_takes_no_writes_is_one_that_is_away(watchdog: Watchdog, database_url: str) -> None:
+    clock = watchdog.now
+    assert isinstance(clock, Clock)
+    with connect(database_url) as owner:
+        name = psycopg.sql.Identifier(str(owner.info.dbname))
+        owner.execute(psycopg.sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
+    assert keys(watchdog) == set()
+    clock.ahead = timedelta(seconds=61)
+    assert keys(watchdog) == {"ledger"}
+
+
+def test_a_look_that_fails_is_told_and_the_next_one_is_made(watchdog: Watchdog, tmp_path: Path, hook: Hook) -> None:
+    class Over(Exception):
+        pass
+
+    def pause(_: float) -> None:
+        if len(hook.bodies) or not looks:
+            raise Over
+        looks.pop()
+
+    looks = [1, 2]
+    watchdog.settings = watchdog.settings.model_copy(
+        update={"alerts": SecretStr(f"json://127.0.0.1:{hook.port}"), "alert_hosts": "127.0.0.1", "plans": tmp_path / "a.toml"}
+    )
+    (tmp_path / "a.toml").mkdir()
+    (tmp_path / "a.toml" / "b.toml").mkdir()  # a plan that cannot be read
+    watchdog.pause = pause
+    with pytest.raises(Over):
+        watchdog.run()
+    [body] = hook.bodies
+    assert "the watchdog cannot look" in body["title"]
 
 
 def test_a_due_slot_that_nobody_claimed_is_seen_while_the_stack_should_run(watchdog: Watchdog, database_url: str) -> None:

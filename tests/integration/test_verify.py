@@ -141,10 +141,11 @@ CORRUPTIONS = {
     "configurations_match_their_hash": "update keel.config_version set body = body || ' '",
     "configurations_precede_their_orders": "update keel.config_version set at = now() + interval '1 day'",
     "orders_were_limited": """
-        update keel.config_version set body = jsonb_set(body::jsonb, '{limits,max_order_size_usd}', 'null')::text;
+        update keel.config_version set body = jsonb_set(body::jsonb, '{limits,max_order_size_usd}', 'null')::text
+        where kind = 'plan';
         update keel.config_version set sha256 = encode(sha256(convert_to(body, 'UTF8')), 'hex');
-        update keel.intent set plan_sha = (select sha256 from keel.config_version);
-        update keel.cycle set plan_sha = (select sha256 from keel.config_version)""",
+        update keel.intent set plan_sha = (select sha256 from keel.config_version where kind = 'plan');
+        update keel.cycle set plan_sha = (select sha256 from keel.config_version where kind = 'plan')""",
     "nothing_rests_under_a_breaker_that_cancels": """
         insert into keel.breaker_event (scope, generation, from_state, to_state, level, reason, actor, violations, at) values
           ('global', 1, 'closed', 'open', 'cancel', '', 'anna', '[]', now());

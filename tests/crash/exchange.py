@@ -201,6 +201,10 @@ class VenueExchange:
             rows, more, page = rows + told["fills"], told["more"], page + 1
         return [_fill(row) for row in sorted(rows, key=lambda row: row["at"])]
 
+    def look_up(self, exchange_order_ids: Sequence[str], since: datetime) -> tuple[list[ExchangeOrder], list[Fill]]:
+        del exchange_order_ids
+        return self.orders(since), self.fills(since)
+
     def movements(self, since: datetime) -> list[Movement]:
         return [
             Movement(

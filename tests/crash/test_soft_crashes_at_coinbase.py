@@ -19,7 +19,7 @@ from tests.crash.coinbase import REPLIES, CoinbasePlace, places
 from tests.crash.story import Story, tell
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(20000)]
-RUNS = int(os.environ.get("KEEL_COINBASE_RUNS", "50"))
+RUNS = int(os.environ.get("KEEL_COINBASE_RUNS", "40"))
 SEED = int(os.environ.get("KEEL_CRASH_SEED", "1"))
 POINTS = 136
 """Failpoints of the longest story with one reply, a few more than it passes."""

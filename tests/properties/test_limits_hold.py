@@ -142,15 +142,17 @@ class Account:
 
 requests = st.builds(
     lambda id_, side, notional, leg: Request(
-        product=id_, side=side, quantity=(notional / Decimal(PRICES[id_])).quantize(Decimal("1e-6")), leg=leg,
+        product=id_, side=side, quantity=(Decimal(notional) / Decimal(PRICES[id_])).quantize(Decimal("1e-6")), leg=leg,
         type=OrderType.MARKET, time_in_force=TimeInForce.IOC,
     ),
-    st.sampled_from(list(PRICES)), st.sampled_from([Side.BUY, Side.BUY, Side.SELL]),
-    st.one_of(st.decimals(5, 60, places=0), st.decimals(100, 400, places=0)),
-    st.integers(0, 3),
+    st.sampled_from(["BTC-USD", "BTC-USD", "ETH-USD", "SOL-USD"]), st.sampled_from([Side.BUY, Side.BUY, Side.BUY, Side.SELL]),
+    st.sampled_from([5, 40, 150, 250, 300, 350, 400]), st.integers(0, 9),
 )  # fmt: skip
+batches = st.lists(requests, min_size=2, max_size=5)
 steps = st.one_of(
-    st.lists(requests, min_size=1, max_size=4),
+    batches,
+    batches,
+    batches,
     st.tuples(st.just("fill"), st.integers(0, 20), st.sampled_from([Decimal("0.5"), Decimal(1)])),
     st.tuples(st.just("die"), st.integers(0, 20)),
     st.tuples(st.just("wait"), st.sampled_from([10, 61, 301, 3601])),
@@ -164,7 +166,7 @@ def there(now: datetime) -> Market:
     )  # fmt: skip
 
 
-@given(story=st.lists(steps, max_size=25))
+@given(story=st.lists(steps, min_size=4, max_size=25))
 @settings(max_examples=400, deadline=None)
 def test_no_sequence_of_orders_and_fills_exceeds_a_limit(story: list[object]) -> None:
     account = Account()

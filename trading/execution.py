@@ -23,7 +23,7 @@ from trading.money import LEDGER_UNIT, ceil_to
 from trading.orders import Fill, FillKind, Intent, Order, Side, State, client_order_id
 from trading.plan import order_price
 from trading.risk import Approved
-from trading.settlement import disagree, last_look, same_terms, scan, settle
+from trading.settlement import by_client_id, disagree, last_look, same_terms, settle, within
 from trading.store.journal import Change
 
 _Item = TypeVar("_Item")
@@ -173,15 +173,15 @@ def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, replay: bool 
 
 
 def _reported(desk: Desk, accepted: Sequence[Accepted]) -> tuple[list[Fill], Mapping[str, list[ExchangeOrder]]]:
-    """What the orders traded: as the answers told it, or one scan of the venue where an answer did not.
+    """What the orders traded: as the answers told it, or one look at the venue where an answer did not.
 
-    The scan also shows the terms that the venue has under each id: one that replays answers with its first order, whatever
-    it is sent. It reaches back to the last clean look, because that order may be older than this run.
+    The look also shows the terms that the venue has under each id: one that replays answers with its first order, whatever
+    it is sent. It reaches back to the last clean one, because that order may be older than this run.
     """
     told = [answer.fills for answer in accepted if answer.fills is not None]
     if len(told) < len(accepted):
-        seen = scan(desk, last_look(desk))
-        return [fill for fill in seen.fills if fill.kind is FillKind.TRADE], seen.orders
+        orders, fills = desk.exchange.look_up([answer.exchange_order_id for answer in accepted], within(desk, last_look(desk)))
+        return [fill for fill in fills if fill.kind is FillKind.TRADE], by_client_id(orders)
     return [fill for fills in told for fill in fills], {}
 
 

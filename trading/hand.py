@@ -17,7 +17,7 @@ from trading.desk import Desk, day_start, evaluation_row, open_books, see_market
 from trading.errors import Busy, ConfigurationError, OutcomeUnknown
 from trading.market import Market, last_close
 from trading.money import ZERO
-from trading.orders import Order, Request, State
+from trading.orders import UNKNOWN_STATES, Order, Request, State
 from trading.plan import collared
 from trading.reconcile import Reconciliation, reconcile
 from trading.risk import Approved, BreakerRow, Cause, Level, NotResumed, Refused, permits, strictest, validate
@@ -127,8 +127,10 @@ def cancel(desk: Desk, order_id: UUID, reason: str) -> Order:
     portfolio, Busy, Unanswered.
     """
     with at_the_desk(desk):
-        settlement.settle(desk)
         order = _own(desk, order_id)
+        if order.state in UNKNOWN_STATES:  # else asked at once: a refusal, or the look that follows, tells what became of it
+            settlement.settle(desk)
+            order = _own(desk, order_id)
         if order.state is State.STAGED:
             _move(desk, order, "abandon", State.ABANDONED, reason)
         elif order.state in (State.OPEN, State.CANCELLING):

@@ -7,7 +7,7 @@ reversals and corrections, orders that are not ours, money that came or went. Wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -53,10 +53,15 @@ class Scan:
 def scan(desk: Desk, since: datetime) -> Scan:
     """Asks the venue. Raises Unanswered: a scan is whole or it is none."""
     since = within(desk, since)
+    return Scan(by_client_id(desk.exchange.orders(since)), desk.exchange.fills(since), desk.exchange.movements(since))
+
+
+def by_client_id(listed: Iterable[ExchangeOrder]) -> dict[str, list[ExchangeOrder]]:
+    """Orders by the client id that they carry, or else by the venue's; their texts as a database can hold them."""
     orders: dict[str, list[ExchangeOrder]] = {}
-    for found in map(readable, desk.exchange.orders(since)):
+    for found in map(readable, listed):
         orders.setdefault(found.client_order_id or found.exchange_order_id, []).append(found)
-    return Scan(orders, desk.exchange.fills(since), desk.exchange.movements(since))
+    return orders
 
 
 def settle(desk: Desk, since: datetime | None = None) -> Settled:

@@ -281,6 +281,10 @@ class Venue:
             ) for row in self._read("/fills", since=since.timestamp())
         ]  # fmt: skip
 
+    def look_up(self, exchange_order_ids: Sequence[str], since: datetime) -> tuple[list[Any], list[Any]]:
+        del exchange_order_ids
+        return self.orders(since), self.fills(since)
+
     def movements(self, since: datetime) -> list[Any]:
         del since
         return []

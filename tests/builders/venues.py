@@ -190,6 +190,10 @@ class QuickExchange:
     def fills(self, since: datetime) -> list[Fill]:
         return [fill for fill in self.traded if fill.traded_at >= since]
 
+    def look_up(self, exchange_order_ids: Sequence[str], since: datetime) -> tuple[list[ExchangeOrder], list[Fill]]:
+        del exchange_order_ids
+        return self.orders(since), self.fills(since)
+
     def movements(self, since: datetime) -> list[Movement]:
         return [moved for moved in self.moved if moved.happened_at >= since]
 

@@ -209,6 +209,12 @@ class Exchange(Protocol):
     def fills(self, since: datetime) -> list[Fill]:
         """Every fill traded at or after `since`, all pages, oldest first; adjustments are entries of their own."""
 
+    def look_up(self, exchange_order_ids: Sequence[str], since: datetime) -> tuple[list[ExchangeOrder], list[Fill]]:
+        """What the venue has of orders that it has just accepted, and what they traded, as far as it tells yet.
+
+        In as few calls as it takes; others of that time may be among them. `since` is before any of them.
+        """
+
     def movements(self, since: datetime) -> list[Movement]:
         """Deposits, withdrawals, conversions and income since then that the venue tells of, oldest first.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -27,6 +27,7 @@ from trading.exchange.port import (
     FeeTier,
     Rejected,
     Reply,
+    Status,
     conclude,
 )
 from trading.market import Product, Quote
@@ -177,17 +178,30 @@ class CoinbaseExchange:
     def fills(self, since: datetime) -> list[Fill]:
         """Oldest first, one for each entry id. The venue says the order's id only; its client id is looked up."""
         asked = {"start_sequence_timestamp": _moment(since - _ENTRY_BEFORE_TRADE), "limit": _FILLS}
-        listed = {str(row.get("entry_id") or number): row for number, row in enumerate(self._fill_pages(asked))}
+        return [fill for fill in self._read_fills(self._fill_pages(asked)) if fill.traded_at >= since]
+
+    def _read_fills(self, rows: Iterable[wire.Row]) -> list[Fill]:
+        listed = {str(row.get("entry_id") or number): row for number, row in enumerate(rows)}
         self._learn({str(row.get("order_id")) for row in listed.values()})
         read = [wire.fill(row, self._client_ids.get(str(row.get("order_id")), "")) for row in reversed(listed.values())]
-        return sorted((fill for fill in read if fill.traded_at >= since), key=lambda fill: fill.traded_at)
+        return sorted(read, key=lambda fill: fill.traded_at)
+
+    def look_up(self, exchange_order_ids: Sequence[str], since: datetime) -> tuple[list[ExchangeOrder], list[Fill]]:
+        """One call for orders that rest, two for those that traded; a scan of all lists is four."""
+        del since
+        orders = [wire.exchange_order(row) for row in self._named(exchange_order_ids)]
+        self._client_ids |= {order.exchange_order_id: order.client_order_id for order in orders}
+        traded = [order.exchange_order_id for order in orders if order.filled or order.status is not Status.OPEN]
+        rows = [row for some in _hundreds(traded) for row in self._fill_pages({"order_ids": some, "limit": _FILLS})]
+        return orders, self._read_fills(rows)
 
     def _learn(self, order_ids: set[str]) -> None:
-        unknown = sorted(order_ids - self._client_ids.keys())
-        for first in range(0, len(unknown), CANCELS):
-            asked = {"order_ids": unknown[first : first + CANCELS], "limit": _ORDERS}
-            for row in self._pages("/orders/historical/batch", "orders", asked):
-                self._client_ids[str(row.get("order_id"))] = str(row.get("client_order_id") or "")
+        for row in self._named(sorted(order_ids - self._client_ids.keys())):
+            self._client_ids[str(row.get("order_id"))] = str(row.get("client_order_id") or "")
+
+    def _named(self, exchange_order_ids: Sequence[str]) -> Iterator[wire.Row]:
+        for some in _hundreds(exchange_order_ids):
+            yield from self._pages("/orders/historical/batch", "orders", {"order_ids": some, "limit": _ORDERS})
 
     def movements(self, since: datetime) -> list[Movement]:
         """None: Advanced Trade has no list of deposits, withdrawals, conversions or rewards.
@@ -273,6 +287,12 @@ class CoinbaseExchange:
                 return
             seen.add(cursor)
         raise Unanswered(f"coinbase: {path}: found no end after {_PAGES_MOST} pages")
+
+
+def _hundreds(ids: Sequence[str]) -> Iterator[list[str]]:
+    """As many as one call takes."""
+    for first in range(0, len(ids), CANCELS):
+        yield list(ids[first : first + CANCELS])
 
 
 def _account_key(row: wire.Row) -> str:

@@ -50,6 +50,10 @@ class Settings(BaseSettings):
         description="KEEL_ALERTS: Apprise URLs, spaces between; before each its floor, if not warning: critical=mailtos://...",
     )
     alert_hosts: str = Field(default="", description="KEEL_ALERT_HOSTS: hosts that alerts by mail or webhook may go to")
+    supabase_url: str | None = Field(
+        default=None, description="KEEL_SUPABASE_URL: https address of the Supabase project that `keel mirror` tells"
+    )
+    supabase_key: SecretStr = Field(default=SecretStr(""), description="KEEL_SUPABASE_KEY: service key of that project")
     watch_seconds: float = Field(
         default=15.0, gt=0, le=60, description="KEEL_WATCH_SECONDS: between heartbeats of the stack, and looks of the watchdog"
     )

@@ -13,7 +13,8 @@ from trading.money import canonical, dec
 from trading.store.heartbeats import Pulse
 
 _PACKAGES = ("config", "deployments", "flows", "tasks", "trading")
-_OWN = frozenset({"home", "prefect_port", "postgres_bin", "postgres_user", "plans", "prefect_yaml", "watchdog"})
+_OWN = frozenset({"home", "prefect_port", "postgres_bin", "postgres_user", "plans", "prefect_yaml", "watchdog", "supabase_url",
+                  "supabase_key"})  # fmt: skip
 """Settings that may differ between the processes of one ledger."""
 
 

@@ -18,6 +18,7 @@ from config.clock import wall_clock
 from trading.dashboard import Snapshot, desks, take
 from trading.errors import LedgerUnavailable
 from trading.store.meters import fill_count, refusals, step_seconds
+from trading.store.mirroring import SUPABASE, lag
 from trading.store.rows import HeartbeatRow
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ FAMILIES = (
            samples=_by(lambda reading: reading.steps)),
 )  # fmt: skip
 LEDGER_UP = ("keel_ledger_up", "gauge", "1 while the ledger answers; without it nothing else is told")
+MIRROR_RECORDS = ("keel_mirror_lag_records", "gauge", "changes that the mirror in Supabase waits for; left out without one")
+MIRROR_AGE = ("keel_mirror_lag_seconds", "gauge", "age of the oldest of them")
 HEARTBEAT = (
     "keel_heartbeat_age_seconds",
     "gauge",
@@ -141,6 +144,8 @@ class LedgerMetrics(Collector):
             now = wall_clock()
             readings = [found for scope in desks(self.reports) if (found := self._read(scope, now))]
             beats = self.reports.heartbeats()
+            with self.reports.driver() as connection:
+                behind = lag(connection, SUPABASE)
         except LedgerUnavailable:
             yield GaugeMetricFamily(LEDGER_UP[0], LEDGER_UP[2], value=0)
             return
@@ -148,6 +153,9 @@ class LedgerMetrics(Collector):
         yield from (_family(family, readings) for family in FAMILIES)
         yield _breakers(readings)
         yield _heartbeats(beats, now)
+        if behind is not None:
+            yield GaugeMetricFamily(MIRROR_RECORDS[0], MIRROR_RECORDS[2], value=behind.records)
+            yield GaugeMetricFamily(MIRROR_AGE[0], MIRROR_AGE[2], value=behind.seconds, unit="seconds")
 
     def _read(self, scope: object, now: datetime) -> Reading | None:
         seen = take(self.reports, scope, now)  # type: ignore[arg-type]  # a Scope
@@ -190,7 +198,7 @@ def _heartbeats(beats: Iterable[HeartbeatRow], now: datetime) -> Metric:
 def table() -> list[str]:
     """The families as lines of a Markdown table: name as it is scraped, type, labels, meaning."""
     rows = [(LEDGER_UP, ()), *((_told(family), (*DESK, *family.labels)) for family in FAMILIES),
-            (BREAKER, (*DESK, "scope")), (HEARTBEAT, ("process",))]  # fmt: skip
+            (BREAKER, (*DESK, "scope")), (HEARTBEAT, ("process",)), (MIRROR_RECORDS, ()), (MIRROR_AGE, ())]  # fmt: skip
     return ["| Metric | Type | Labels | Meaning |", "|---|---|---|---|"] + [
         f"| `{name}` | {kind} | {', '.join(labels) or '–'} | {means} |" for (name, kind, means), labels in rows
     ]

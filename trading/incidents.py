@@ -13,6 +13,10 @@ from trading.risk.breaker import BreakerRow, BreakerState, Level
 from trading.risk.watches import BY_CODE
 from trading.store.books import Books
 from trading.store.database import Connection
+from trading.store.mirroring import SUPABASE, lag
+
+MIRROR_LAG_SECONDS = 300
+"""A mirror that waits longer is an incident."""
 
 
 class Severity(IntEnum):
@@ -60,7 +64,22 @@ def incidents(connection: Connection) -> list[Incident]:
     opened = [of_breaker(row) for row in books.breakers() if row.state is BreakerState.OPEN and row.opened_by != "opening"]
     names = [str(row[0]) for row in connection.execute("select book from keel.portfolio order by book")]
     breaks = [of_break(row) for name in names for row in books.open_breaks(name)]
-    return worst_first([*opened, *breaks])
+    return worst_first([*opened, *breaks, *mirrors(connection)])
+
+
+def mirrors(connection: Connection) -> list[Incident]:
+    """The mirror in Supabase, where it is further behind than it may be."""
+    behind = lag(connection, SUPABASE)
+    if behind is None or behind.seconds < MIRROR_LAG_SECONDS:
+        return []
+    return [
+        Incident(
+            key=f"mirror:{SUPABASE}", severity=Severity.WARNING, title="the mirror in Supabase is behind",
+            evidence=f"{behind.records} changes wait, the oldest for {behind.seconds:.0f} s",
+            still_works="everything: nothing that trades waits for the mirror, and it loses nothing",
+            do="look at `keel mirror` and at the project's status; it catches up by itself",
+        )
+    ]  # fmt: skip
 
 
 def worst_first(found: Iterable[Incident]) -> list[Incident]:

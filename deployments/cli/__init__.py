@@ -20,6 +20,7 @@ from deployments.cli import (
     ledger,
     live,
     metrics,
+    mirror,
     simulator,
     stack,
     trade,
@@ -50,6 +51,7 @@ app.add_typer(evidence.export, rich_help_panel="Books")
 app.command(rich_help_panel="Books")(dashboard.dashboard)
 app.command(rich_help_panel="Books")(watch.watch)
 app.command(rich_help_panel="Books")(metrics.metrics)
+app.command(rich_help_panel="Books")(mirror.mirror)
 app.command(rich_help_panel="Books")(verify.verify)
 app.command(rich_help_panel="Books")(verify.anchor)
 for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):

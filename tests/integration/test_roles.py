@@ -53,6 +53,7 @@ LETTER = {Role.DECIDE: "D", Role.EXECUTE: "E", Role.RECONCILE: "R", Role.HUMAN: 
 CALLS = {
     "keel.trip": (Role.DECIDE, Role.HUMAN),
     "keel.beat": (Role.DECIDE,),
+    "keel.mirrored": (Role.DECIDE,),
     "keel.claim_slot": (Role.DECIDE,),
     "keel.mark_sending": (Role.EXECUTE,),
     "keel.record": (Role.DECIDE, Role.EXECUTE, Role.RECONCILE, Role.HUMAN),

@@ -89,12 +89,14 @@ do $$ declare r record; begin
       ('keel.record', 'keel_decide, keel_execute, keel_reconcile, keel_human'),
       ('keel.trip', 'keel_decide, keel_human'),
       ('keel.beat', 'keel_decide'),
+      ('keel.mirrored', 'keel_decide'),
       ('keel.claim_slot', 'keel_decide'),
       ('keel.mark_sending', 'keel_execute')) as x (name, callers) on p.oid = x.name::regproc loop
     execute format('grant execute on function %s to %s', r.name, r.callers);
   end loop;
   for r in select p.oid::regprocedure as name from pg_proc p
-           where p.oid in ('keel.record'::regproc, 'keel.beat'::regproc, 'keel.claim_slot'::regproc, 'keel.mark_sending'::regproc)
+           where p.oid in ('keel.record'::regproc, 'keel.beat'::regproc, 'keel.mirrored'::regproc, 'keel.claim_slot'::regproc,
+                           'keel.mark_sending'::regproc)
               or pronamespace = 'paper'::regnamespace and proname <> 'book' loop
     execute format('alter function %s security definer set search_path = pg_catalog, pg_temp', r.name);
   end loop;

@@ -489,6 +489,12 @@ language sql as $$
     = (excluded.at, excluded.version, excluded.configuration, excluded.stopped)
 $$;
 
+-- The chain is the outbox: what stands in it was committed with what it tells, in order. A mirror keeps how far it told it on.
+create function keel.mirrored(p_name text, p_seq bigint) returns void language sql as $$
+  insert into keel.mirror as m (name, seq, at) values (p_name, p_seq, clock_timestamp())
+  on conflict (name) do update set (seq, at) = (excluded.seq, excluded.at) where m.seq < excluded.seq
+$$;
+
 -- Opens a breaker by hand, in SQL: set role keel_decide; select keel.trip('global', 'cancel', 'why', 'who');
 -- One that is open that far already stays as it is: null then. The first resume is possible after an hour.
 create function keel.trip(p_scope text, p_level text, p_reason text, p_actor text) returns bigint language plpgsql as $$

@@ -1,4 +1,4 @@
-drop table keel.heartbeat;
+drop table keel.heartbeat, keel.mirror;
 alter table keel.breaker drop column cause, drop column moved_at;
 drop table keel.decision;
 drop table keel.arming, keel.ramp_step;

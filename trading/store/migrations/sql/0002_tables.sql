@@ -181,3 +181,9 @@ create table keel.decision (
 
 create index intent_created on keel.intent (book, plan, created_at);   -- screens ask for the newest orders and fills
 create index fill_traded on keel.fill (book, traded_at);
+
+create table keel.mirror (                               -- how far the chain was told on to a place outside
+  name text primary key,
+  seq  bigint not null,
+  at   timestamptz not null
+);

@@ -39,7 +39,7 @@ def candles(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def desk(database_url: str, candles: Path) -> Iterator[Desk]:
-    made = plan(strategy=LIVELY, limits={"max_daily_volume_usd": "5000"})
+    made = plan(strategy=LIVELY, limits={"max_daily_volume_usd": "5000"}, breaker={"max_losing_exits": 1000})  # it only looks on
     with assembled(made, source=Replay(candles, made.costs.spread), url=database_url, author=lambda: Author("test")) as opened:
         yield opened
 

@@ -322,10 +322,9 @@ def _notional(request: Request, lane: Lane) -> Decimal:
     """Quantity at the price that the order is valued at; NaN when that is not known."""
     try:
         if request.limit_price is None and request.stop_price is None:
-            price = lane.buy_price if request.side is _BUY else lane.sell_price
-            return _NAN if price is None else request.quantity * price
+            return request.quantity * (lane.buy_price if request.side is _BUY else lane.sell_price)  # type: ignore[operator]
         return _NAN if lane.quote is None else request.quantity * order_price(request, lane.quote)
-    except Exception:  # noqa: BLE001  fail closed: whatever is wrong with the request, the checks refuse it
+    except Exception:  # noqa: BLE001  fail closed: whatever is wrong with the request or missing, the checks refuse it
         return _NAN
 
 

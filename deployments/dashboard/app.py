@@ -49,27 +49,27 @@ VIEWS: dict[str, Callable[[views.Page], None]] = {
 }
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner=False, on_release=lambda pair: pair[1].close())
 def opened() -> tuple[Reports, Feed]:
     """The ledger as keel_report, and the one feed of this server."""
     url = ledger_url(load())
     return Reports(engine(url)), Feed(url)
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
+@st.cache_resource(max_entries=16, show_spinner=False)  # what is read is frozen: pages share it
 def taken(_reports: Reports, scope: Scope, version: int) -> Snapshot | None:
     del version  # of the books: another one is another reading
     return take(_reports, scope, wall_clock())
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner=False)
 def gathered(_reports: Reports, scope: Scope, version: int, days: int) -> Figures:
     """The figures of the report, for the statistics and charts of some views."""
     del version
     return gather(_reports, str(scope.mode), str(scope.portfolio), str(scope.plan), days=days, written_at=wall_clock())
 
 
-@st.cache_data(max_entries=2, show_spinner=False)
+@st.cache_resource(max_entries=2, show_spinner=False)
 def known(_reports: Reports, version: int) -> list[Scope]:
     del version
     return desks(_reports)

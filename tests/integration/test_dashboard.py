@@ -30,7 +30,7 @@ def shown(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DATABASE_URL", database_url)
 
     def draw(**state: str) -> Any:
-        st.cache_data.clear()
+        st.cache_resource.clear()
         page = AppTest.from_file(str(APP), default_timeout=60)
         for name, value in state.items():
             page.session_state[name] = value
@@ -39,7 +39,6 @@ def shown(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return page
 
     yield draw
-    st.cache_data.clear()
     st.cache_resource.clear()
 
 

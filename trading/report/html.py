@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
 
 from trading.money import ZERO, stamp, text
-from trading.report.figures import Figures
+from trading.report.figures import Figures, ProductResult
 from trading.report.markdown import STATISTICS, origin, sections, shown, signed
 from trading.summary import SYNTHETIC_WARNING, money
 
 GAIN, LOSS, LINE, SOFT = "#1a8f5c", "#c8453b", "#3563d4", "#8a94a6"
 """Chart colours that read on light and on dark ground."""
+
+
+BARS_MAX = 30
+"""Products in a chart; the table has all of them."""
 
 
 def to_html(figures: Figures) -> str:
@@ -136,11 +140,12 @@ def _exposure(figures: Figures) -> Any:
 def _products(figures: Figures) -> Any:
     from plotly.graph_objects import Bar, Figure  # noqa: PLC0415
 
-    names = [row.product for row in figures.products]
+    drawn_ones = _largest(figures.products)
+    names = [row.product for row in drawn_ones]
     parts = (
-        ("Realised", LINE, [float(row.realised) for row in figures.products]),
-        ("Unrealised", GAIN, [float(row.unrealised or ZERO) for row in figures.products]),
-        ("Fees", LOSS, [-float(row.fees) for row in figures.products]),
+        ("Realised", LINE, [float(row.realised) for row in drawn_ones]),
+        ("Unrealised", GAIN, [float(row.unrealised or ZERO) for row in drawn_ones]),
+        ("Fees", LOSS, [-float(row.fees) for row in drawn_ones]),
     )
     drawn = Figure(
         [Bar(y=names, x=values, name=title, marker={"color": colour}, orientation="h") for title, colour, values in parts]
@@ -149,6 +154,13 @@ def _products(figures: Figures) -> Any:
     drawn.update_xaxes(title_text=figures.now.asset)
     drawn.update_yaxes(autorange="reversed")  # the first product on top, as in the table
     return _styled(drawn, 160 + 50 * len(names))
+
+
+def _largest(products: Sequence[ProductResult]) -> list[ProductResult]:
+    """The products that won or lost most, in the order of the table: beyond them bars are too many to read."""
+    by_size = sorted(products, key=lambda row: -abs(row.net or ZERO))
+    kept = {row.product for row in by_size[:BARS_MAX]}
+    return [row for row in products if row.product in kept]
 
 
 def _styled(drawn: Any, height: int) -> Any:

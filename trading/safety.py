@@ -82,6 +82,7 @@ class LiveVenue(Protocol):
     """What the checks ask the venue. Each raises Unanswered when it does not tell."""
 
     def permissions(self) -> KeyRights: ...
+    def view_permissions(self) -> KeyRights: ...
     def venue_time(self) -> datetime: ...
     def fee_tier(self) -> FeeTier: ...
     def products(self, ids: list[str]) -> dict[str, Product]: ...
@@ -109,6 +110,7 @@ def check_venue(venue: LiveVenue, products: Iterable[str], now: datetime) -> lis
     wanted = list(products)
     return [
         *_asked("key_permissions", "a key that may view and trade, and not transfer", lambda: _permissions(venue)),
+        *_asked("view_permissions", "a second key, which may only view", lambda: _view_permissions(venue)),
         *_asked("clock", f"within {SKEW_MOST.total_seconds():.0f} s of the venue's", lambda: _clock(venue, now)),
         *_asked("fee_tier", "the account's fee rates", lambda: _fees(venue)),
         *_asked("products", f"{', '.join(wanted)} open for trading", lambda: _products(venue, wanted)),
@@ -158,9 +160,17 @@ def _asked(name: str, expected: str, ask: Callable[[], tuple[bool, str]]) -> Ite
 
 def _permissions(venue: LiveVenue) -> tuple[bool, str]:
     may = venue.permissions()
+    return may.can_view and may.can_trade and not may.can_transfer, _told(may)
+
+
+def _view_permissions(venue: LiveVenue) -> tuple[bool, str]:
+    may = venue.view_permissions()
+    return may.can_view and not may.can_trade and not may.can_transfer, _told(may)
+
+
+def _told(may: KeyRights) -> str:
     rights = {"view": may.can_view, "trade": may.can_trade, "transfer": may.can_transfer}
-    found = " and ".join(name for name, allowed in rights.items() if allowed) or "nothing"
-    return may.can_view and may.can_trade and not may.can_transfer, f"a key that may {found}"
+    return f"a key that may {' and '.join(name for name, allowed in rights.items() if allowed) or 'nothing'}"
 
 
 def _clock(venue: LiveVenue, now: datetime) -> tuple[bool, str]:

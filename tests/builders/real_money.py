@@ -54,6 +54,9 @@ class FakeVenue(QuickExchange):
     def permissions(self) -> KeyPermissions:
         return KeyPermissions(can_view=True, can_trade=True, can_transfer=False, portfolio="main")
 
+    def view_permissions(self) -> KeyPermissions:
+        return KeyPermissions(can_view=True, can_trade=False, can_transfer=False, portfolio="main")
+
     def venue_time(self) -> datetime:
         return datetime.now(UTC)
 

@@ -244,11 +244,11 @@ def ready(rehearsal: Rehearsal) -> Rehearsal:
     return rehearsal
 
 
-def with_key(name: str) -> Callable[[Rehearsal], None]:
+def with_key(name: str, place: str = "trade") -> Callable[[Rehearsal], None]:
     def change(ready: Rehearsal) -> None:
         line = ready.venue.line
         assert ready.settings.simulator_home is not None
-        keys = line["keys"] | {"trade": line["keys"][name]}
+        keys = line["keys"] | {place: line["keys"][name]}
         (ready.settings.simulator_home / "ready.json").write_text(json.dumps(line | {"keys": keys}))
 
     return change
@@ -276,6 +276,7 @@ def strange_anchors(ready: Rehearsal) -> None:
 EVERY_ORDER: dict[str, tuple[Callable[[Rehearsal], None], str]] = {
     "a key that only views": (with_key("view"), "key_permissions: found a key that may view"),
     "a key that may transfer": (with_key("transfer"), "key_permissions: found a key that may view and trade and transfer"),
+    "a second key that trades": (with_key("ed25519", "view"), "view_permissions: found a key that may view and trade"),
     "rights untold": (unanswered("get_api_key_permissions"), "key_permissions: found no answer"),
     "a clock that is off": (at_the_venue("clock", {"skew": 15}), "clock: found"),
     "a clock untold": (unanswered("get_unix_time"), "clock: found no answer"),

@@ -28,6 +28,7 @@ class Venue:
 
     def __init__(self, **changes: object) -> None:
         self.rights = KeyPermissions(can_view=True, can_trade=True, can_transfer=False, portfolio="main")
+        self.view_rights = KeyPermissions(can_view=True, can_trade=False, can_transfer=False, portfolio="main")
         self.at = NOON
         self.listed = {"BTC-USD": product()}
         self.silent = ""
@@ -41,6 +42,10 @@ class Venue:
     def permissions(self) -> KeyPermissions:
         self._asked("permissions")
         return self.rights
+
+    def view_permissions(self) -> KeyPermissions:
+        self._asked("view permissions")
+        return self.view_rights
 
     def venue_time(self) -> datetime:
         self._asked("time")
@@ -94,6 +99,10 @@ def rights(**changes: bool) -> KeyPermissions:
         (Venue(rights=rights(can_view=False)), "key_permissions"),
         (Venue(rights=rights(can_trade=False)), "key_permissions"),
         (Venue(rights=rights(can_transfer=True)), "key_permissions"),
+        (Venue(view_rights=rights()), "view_permissions"),
+        (Venue(view_rights=rights(can_trade=False, can_transfer=True)), "view_permissions"),
+        (Venue(view_rights=rights(can_view=False, can_trade=False)), "view_permissions"),
+        (Venue(silent="view permissions"), "view_permissions"),
         (Venue(at=NOON + 11 * SECOND), "clock"),
         (Venue(at=NOON - 11 * SECOND), "clock"),
         (Venue(listed={}), "products"),

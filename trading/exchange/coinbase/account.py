@@ -246,9 +246,11 @@ class CoinbaseExchange:
 
     def permissions(self) -> KeyPermissions:
         """Of the key that trades, where there is one."""
-        body = (self._trading or self._connection).read("/key_permissions")
-        may = {name: wire.flag(body, name) for name in ("can_view", "can_trade", "can_transfer")}
-        return KeyPermissions(**may, portfolio=str(body.get("portfolio_uuid") or ""))
+        return _permissions((self._trading or self._connection).read("/key_permissions"))
+
+    def view_permissions(self) -> KeyPermissions:
+        """Of the key that reads."""
+        return _permissions(self._connection.read("/key_permissions"))
 
     def venue_time(self) -> datetime:
         """The venue's clock, in whole seconds or finer: signatures are refused when ours differs by much."""
@@ -287,6 +289,11 @@ class CoinbaseExchange:
                 return
             seen.add(cursor)
         raise Unanswered(f"coinbase: {path}: found no end after {_PAGES_MOST} pages")
+
+
+def _permissions(body: Mapping[str, Any]) -> KeyPermissions:
+    may = {name: wire.flag(body, name) for name in ("can_view", "can_trade", "can_transfer")}
+    return KeyPermissions(**may, portfolio=str(body.get("portfolio_uuid") or ""))
 
 
 def _hundreds(ids: Sequence[str]) -> Iterator[list[str]]:

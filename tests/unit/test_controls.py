@@ -192,6 +192,23 @@ def test_a_slot_makes_one_entry_of_a_product() -> None:
         assert failed(validator.validate(buy(leg=1))) == outcome
 
 
+@pytest.mark.parametrize(
+    ("code", "held"),
+    [
+        ("orders_in_hour", portfolio(recent={"BTC-USD": Recent(hour_orders=9)})),
+        ("orders_in_day", portfolio(recent={"BTC-USD": Recent(day_orders=49)})),
+        ("live_orders", portfolio(recent={"BTC-USD": Recent(live_orders=2)})),
+        ("repeated_entries", portfolio(recent={"BTC-USD": Recent(entries=5)})),
+        ("messages", portfolio(minute_orders=41)),
+        ("hourly_volume", portfolio(hour_volume=Decimal(200), day_volume=Decimal(200))),
+    ],
+)
+def test_what_the_batch_has_approved_counts_for_the_next_order(code: str, held: Portfolio) -> None:
+    validator = Validator(plan(controls={"max_entries_per_slot": 2}), market(), held, NOON)
+    assert failed(validator.validate(buy())) == []
+    assert failed(validator.validate(buy(leg=1))) == [code]
+
+
 def test_every_finer_control_has_its_case() -> None:
     assert {case.code for case in CASES} | {"entries_in_slot"} == set(FINER)
 

@@ -26,11 +26,15 @@ from uuid import uuid4
 
 import pytest
 
+from config.desk import open_desk
 from tests.builders.plans import buy, sell, submit
 from tests.builders.simulator import Running, running
+from trading import hand
+from trading.cycle import run
 from trading.exchange.port import Accepted, Status
-from trading.orders import OrderType, Request, Side, TimeInForce
+from trading.orders import OrderType, Request, Side, State, TimeInForce
 from trading.store.database import connect
+from trading.store.verify import verify
 
 KEEL = Path(sys.executable).parent / "keel"
 PLAN = """
@@ -72,25 +76,36 @@ def keel(database_url: str, tmp_path: Path) -> Keel:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KEEL_", "MAX_", "DATABASE_URL"))}
     plans = str(tmp_path / "plans")
     named = {"KEEL_HOME": str(tmp_path), "DATABASE_URL": database_url, "KEEL_MARKET": "synthetic", "KEEL_PLANS": plans}
-    command = Keel(kept | named)
-    [seen] = [row for row in command.json("trade")["prices"] if row["product"] == "BTC-USD"]
-    below = f"{float(seen['bid']) * 0.97:.2f}"
-    command("order", "BUY", "BTC-USD", "0.0003", "--limit", below, "--tif", "gtc")
-    return command
+    with pytest.MonkeyPatch.context() as environment:  # in this process: a command takes seconds to start
+        for name, value in named.items():
+            environment.setenv(name, value)
+        with open_desk() as desk:
+            bid = run(desk).market.quotes["BTC-USD"].bid  # type: ignore[union-attr]
+            request = buy(quantity="0.0004", type=OrderType.LIMIT, limit_price=round(bid * Decimal("0.97"), 2),
+                          time_in_force=TimeInForce.GTC)  # fmt: skip
+            placed = hand.place(desk, request).order
+    assert placed is not None
+    assert placed.state is State.OPEN
+    return Keel(kept | named)
 
 
 def states(keel: Keel) -> list[str]:
-    return [order["state"] for order in keel.json("orders") if order["type"] == "limit"]
+    with connect(keel.environment["DATABASE_URL"]) as connection:
+        return [str(row[0]) for row in connection.execute("select state from keel.orders where type = 'limit'")]
+
+
+def standing(keel: Keel) -> tuple[object, ...] | None:
+    with connect(keel.environment["DATABASE_URL"]) as connection:
+        return connection.execute("select state, level from keel.breaker where scope = 'global'").fetchone()
 
 
 def test_the_command_writes_the_file_opens_the_breaker_and_cancels_what_adds_risk(keel: Keel, tmp_path: Path) -> None:
     steps = keel.steps(status=0)
     assert (steps["halt file"]["ok"], steps["breaker"]["ok"], steps["books of paper:main"]["ok"]) == (True, True, True)
     assert "a drill" in (tmp_path / "HALT").read_text()
-    [row] = [row for row in keel.json("breaker", "show") if row["scope"] == "global"]
-    assert (row["state"], row["level"]) == ("open", "cancel")
+    assert standing(keel) == ("open", "cancel")
     assert states(keel) == ["cancelled"]
-    refused = keel("order", "BUY", "BTC-USD", "0.0003", status=1)
+    refused = keel("order", "BUY", "BTC-USD", "0.0002", status=1)
     assert "breaker_open" in refused.stderr
     keel("verify")
 
@@ -99,7 +114,7 @@ def test_with_postgres_down_the_command_still_stops_every_order_and_says_what_it
     steps = keel.steps(status=1, DATABASE_URL=NOWHERE)
     assert (steps["halt file"]["ok"], steps["breaker"]["ok"]) == (True, False)
     assert "down" in steps["breaker"]["said"]
-    refused = keel("order", "BUY", "BTC-USD", "0.0003", status=1)  # Postgres is back; the file alone tells
+    refused = keel("order", "BUY", "BTC-USD", "0.0002", status=1)  # Postgres is back; the file alone tells
     assert "breaker_open" in refused.stderr
     assert states(keel) == ["cancelled"]
     assert (tmp_path / "HALT").exists()
@@ -109,7 +124,7 @@ def test_a_file_that_anybody_touches_stops_orders_and_cancels_at_the_next_run(ke
     (tmp_path / "HALT").touch()
     keel("reconcile", status=None)
     assert states(keel) == ["cancelled"]
-    refused = keel("order", "SELL", "BTC-USD", "0.0003", status=1)
+    refused = keel("order", "SELL", "BTC-USD", "0.0002", status=1)
     assert "breaker_open" in refused.stderr or "not_safe" in refused.stderr
 
 
@@ -119,10 +134,10 @@ def test_sql_opens_a_breaker_that_every_later_send_obeys(keel: Keel, database_ur
         connection.execute("set role keel_decide")
         connection.execute("select keel.trip('global', 'cancel', 'by SQL', 'anna')")
         assert connection.execute("select keel.trip('global', 'no_new', 'weaker', 'anna')").fetchone() == (None,)
-    refused = keel("order", "BUY", "BTC-USD", "0.0003", status=1)
+    refused = keel("order", "BUY", "BTC-USD", "0.0002", status=1)
     assert "breaker_open" in refused.stderr
     assert states(keel) == ["cancelled"]
-    keel("verify")
+    assert verify(keel.environment["DATABASE_URL"]).ok
 
 
 def test_the_file_goes_by_a_resume_and_only_when_the_cool_down_is_over(keel: Keel, tmp_path: Path) -> None:
@@ -130,7 +145,7 @@ def test_the_file_goes_by_a_resume_and_only_when_the_cool_down_is_over(keel: Kee
     refused = keel("resume", "--reason", "at once", status=1)
     assert "cooling_down" in refused.stderr
     assert (tmp_path / "HALT").exists()
-    keel("order", "BUY", "BTC-USD", "0.0003", status=1)
+    keel("order", "BUY", "BTC-USD", "0.0002", status=1)
 
 
 def test_a_resume_without_a_cool_down_takes_the_file_away_and_orders_pass_again(keel: Keel, tmp_path: Path) -> None:
@@ -139,9 +154,8 @@ def test_a_resume_without_a_cool_down_takes_the_file_away_and_orders_pass_again(
     (tmp_path / "HALT").touch()
     keel("resume", "--reason", "a drill, over")
     assert not (tmp_path / "HALT").exists()
-    [row] = [row for row in keel.json("breaker", "show") if row["scope"] == "global"]
-    assert row["state"] == "half_open"
-    keel("order", "BUY", "BTC-USD", "0.0003")
+    assert standing(keel) == ("half_open", None)
+    keel("order", "BUY", "BTC-USD", "0.0002")
 
 
 # --------------------------------------------------------------------------------------- a real venue, and no ledger

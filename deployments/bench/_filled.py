@@ -25,7 +25,7 @@ def filled(url: str, orders: int, products: int = 10) -> Iterator[Desk]:
     """The desk of a plan named `bench` whose books hold so many filled orders and positions, a mark per slot, and one cycle."""
     names = tuple(f"P{number}-USD" for number in range(products))
     with still_desk(url, names) as desk:
-        legs = [(number // products, number % products) for number in range(orders)]
+        legs = [(number // max(products, SLOT_ORDERS), number % products) for number in range(orders)]
         batches = [legs[first : first + SLOT_ORDERS] for first in range(0, orders, SLOT_ORDERS)]
         for at, batch in zip(slot_times(), batches, strict=False):
             market = see(desk, at, names)

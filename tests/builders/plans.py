@@ -32,7 +32,7 @@ LIVELY: dict[str, Any] = {
     "allocation": {"weight": "0.05", "no_trade_band": "0.001"},
     "limits": {"max_daily_volume_usd": "1000000"},
     "costs": {"taker_fee": "0.0001", "maker_fee": "0.0001", "slippage": "0.0001"},
-    "breaker": {"max_consecutive_errors": 10**6, "max_error_rate": 1},
+    "breaker": {"max_consecutive_errors": 10**6, "max_error_rate": 1, "max_losing_exits": 10**6},
 }
 """A plan that trades at every slot, and that no mishap of a test stops."""
 

@@ -48,7 +48,7 @@ SLOTS = int(os.environ.get("KEEL_REHEARSED_SLOTS", "50"))
 PLAN = plan(
     **LIVELY
     | {"limits": {"max_daily_volume_usd": "1000000", "max_order_size_usd": "100"}, "ramp": {"steps": ["1000", "2000"], "days": 0}}
-    | {"breaker": LIVELY["breaker"] | {"cool_down_minutes": 0}}
+    | {"breaker": LIVELY["breaker"] | {"cool_down_minutes": 0}, "costs": {"taker_fee": "0.009", "maker_fee": "0.005"}}
 )
 NO_ANSWER = (
     "drop",

@@ -701,7 +701,7 @@ $$;
 create function keel.sent_lately(p_book text, p_plan text, p_day_start timestamptz, p_now timestamptz) returns jsonb
   language sql stable as $$
   with sent as materialized (
-    select i.product, i.side, i.type, i.quantity, i.decision_price, i.limit_price, i.decided_at, h.state
+    select i.product, i.side, i.type, i.quantity, i.decision_price, i.limit_price, i.decided_at, h.state, h.filled
     from keel.intent i join keel.order_head h using (client_order_id)
     where i.book = p_book and i.plan = p_plan and h.sent_at is not null
       and i.decided_at >= least(p_day_start, p_now - interval '1 hour')),
@@ -723,7 +723,7 @@ create function keel.sent_lately(p_book text, p_plan text, p_day_start timestamp
     'buys', (select coalesce(jsonb_agg(jsonb_build_array(product, quantity::text, coalesce(limit_price, decision_price)::text,
                                                          decided_at) order by decided_at), '[]')
              from sent where side = 'buy' and decided_at > p_now - interval '1 hour'
-               and state not in ('rejected', 'abandoned', 'absent')),
+               and state not in ('rejected', 'abandoned', 'absent') and (filled > 0 or state not in ('cancelled', 'expired'))),
     -- Entries in a row: since the last sale of the product, or since a person resumed it.
     'entries', (select coalesce(jsonb_agg(jsonb_build_array(k.product, (
                   select count(*) from keel.intent i join keel.order_head h using (client_order_id)

@@ -333,6 +333,7 @@ def test_a_fill_is_booked_while_nothing_runs_but_the_listener(rehearsal: Rehears
             booked = listener.stdout.readline()
         finally:
             listener.send_signal(signal.SIGINT)
+            listener.communicate(timeout=60)  # what it says at its end needs a reader
     assert booked.startswith(f"booked: buy 0.0005 BTC-USD at {text(limit)}")
     assert listener.returncode == 0
     with rehearsal.desk() as desk:

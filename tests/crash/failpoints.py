@@ -15,7 +15,7 @@ from typing import Any
 from trading.desk import Desk
 
 JOURNAL = ("record", "lock_portfolio", "claim_slot", "mark_sending")
-EXCHANGE = ("submit", "cancel", "orders", "fills", "movements", "balances")
+EXCHANGE = ("submit", "cancel", "look_up", "orders", "fills", "movements", "balances")
 
 
 class Crash(BaseException):

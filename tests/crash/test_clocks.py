@@ -25,7 +25,7 @@ from trading.orders import State
 pytestmark = pytest.mark.crash
 FIVE_MINUTES = timedelta(minutes=5)
 REPLIES = ("ack", "drop", "hide:3", "lost", "slow")
-DEATHS = (12, 20, 24, 31, 44)
+DEATHS = (12, 20, 24, 31, 36)
 """Failpoints on the road to the wire and behind it, of the 96 that a story passes."""
 
 

@@ -20,7 +20,7 @@ from tests.crash.story import REPLIES, ScriptedPlace, Story, tell
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(20000)]
 RUNS = int(os.environ.get("KEEL_CRASH_RUNS", "500"))
 SEED = int(os.environ.get("KEEL_CRASH_SEED", "1"))
-POINTS = 112
+POINTS = 96
 """Failpoints of the longest story with one reply, a few more than it passes."""
 STORIES_PER_LEDGER = 25
 """Every invariant is asked of the whole ledger after each story: a small one answers fast."""

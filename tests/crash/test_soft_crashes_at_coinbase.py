@@ -21,7 +21,7 @@ from tests.crash.story import Story, tell
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(20000)]
 RUNS = int(os.environ.get("KEEL_COINBASE_RUNS", "40"))
 SEED = int(os.environ.get("KEEL_CRASH_SEED", "1"))
-POINTS = 112
+POINTS = 120
 """Failpoints of the longest story with one reply, a few more than it passes."""
 STORIES_PER_PLACE = 30
 

@@ -58,7 +58,7 @@ def ledger(postgres: EmbeddedPostgres) -> Iterator[Reports]:
 
 
 def accounts(ledger: Reports) -> list[dict[str, object]]:
-    return [dict(row) for row in ledger._mappings("select * from keel.account order by name")]
+    return [dict(row) for row in ledger.mappings("select * from keel.account order by name")]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_beancount_s_balances_are_ours(file: Path, ledger: Reports) -> None:
 def test_every_transaction_and_posting_is_there(file: Path, ledger: Reports) -> None:
     entries, _, _ = loader.load_file(str(file))
     found = [entry for entry in entries if isinstance(entry, data.Transaction)]
-    [row] = ledger._mappings("select (select count(*) from keel.txn) as txns, (select count(*) from keel.posting) as postings")
+    [row] = ledger.mappings("select (select count(*) from keel.txn) as txns, (select count(*) from keel.posting) as postings")
     assert len(found) == row["txns"]
     assert sum(len(entry.postings) for entry in found) == row["postings"]
 

@@ -116,7 +116,7 @@ def test_the_ui_asks_for_the_password_and_shows_the_run_its_summary_and_the_form
     run = re.search(r"/runs/flow-run/[0-9a-f-]+", running.printed)
     assert run
     page.goto(running.address + run.group())
-    page.get_by_text("9 Task runs").wait_for()
+    page.get_by_text("10 Task runs").wait_for()
 
     page.goto(f"{running.address}/artifacts/key/trade-default")
     page.get_by_text("traded:").first.wait_for()

@@ -271,7 +271,7 @@ def test_fifty_slots_with_faults_and_kills_end_equal_to_the_venue(rehearsal: Reh
                 chance.choice(("drop", "error_500", "html_502")), chance.choice(READS), count=chance.choice((1, 3))
             )
         if chance.random() < 0.2:
-            rehearsal.venue.fault("hide_order", "create_order", seconds=4000)
+            rehearsal.venue.fault("hide_order", "create_order", seconds=100)  # within the lag that the venue states
         kill_after = chance.uniform(0.05, 0.6) if chance.random() < 0.3 else None
         status = in_a_child(rehearsal.run, kill_after)
         ended["killed" if os.WIFSIGNALED(status) else "failed" if os.waitstatus_to_exitcode(status) else "done"] += 1

@@ -100,7 +100,7 @@ def test_five_slots_in_rehearsal_through_the_live_pool_end_equal_to_the_venue(st
         (stack.home / "simulator" / "keys" / "trade.json").write_text(whole)
     assert states == ["COMPLETED", "COMPLETED", "COMPLETED", "CRASHED", "COMPLETED", "FAILED"]
     keel(stack, "reconcile")
-    orders = json.loads(stack.run("orders", "--mode", "rehearsal", "--json").stdout)
+    orders = json.loads(stack.run("orders", "--mode", "rehearsal", "--portfolio", PLAN, "--json").stdout)
     truth = venue.oracle
     assert {row["client_order_id"]: Decimal(row["filled_size"]) for row in truth["orders"]} == {
         row["client_order_id"]: Decimal(row["filled"]) for row in orders if row["exchange_order_id"]

@@ -15,7 +15,7 @@ import signal
 import sqlite3
 import subprocess
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from config.postgres import owner_url
 from config.settings import Settings
+from deployments.stack.processes import end, marked
 from tests.builders import real_money
 from tests.builders.simulator import Running, running
 from tests.e2e.conftest import KEEL, Stack, until
@@ -62,6 +63,17 @@ def _base64s(data: bytes) -> Iterator[bytes]:
 
 def found_in(data: bytes, songs: dict[str, list[bytes]]) -> list[str]:
     return [name for name, forms in songs.items() if any(form in data for form in forms)]
+
+
+@pytest.fixture(scope="module")
+def stack(make_stack: Callable[[str], Stack]) -> Iterator[Stack]:
+    """A stack of its own: candles of two simulators do not go together in one ledger."""
+    made = make_stack("secrets")
+    made.up()
+    made.await_first_run()
+    yield made
+    made.run("down", seconds=260)
+    end(marked(made.home), 5)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from trading.money import text
 from trading.orders import Mode
 from trading.plan import Plan
 from trading.risk import BreakerState, strictest
-from trading.safety import Safety, SafetyCheck, Standing, check_standing, check_venue
+from trading.safety import Safety, SafetyCheck, Standing, check_standing, check_venue, rights
 from trading.store.anchoring import anchor_age, unheld
 from trading.store.standing import RampStep, armed_until, ramp_steps, reconciled_at
 
@@ -139,11 +139,8 @@ def rights_of(which: Literal["trade", "view"]) -> tuple[str | None, str]:
         may = exchange_of(venue, mode, settings).permissions()
     except Unanswered as error:
         return None, str(error)
-    rights = {"view": may.can_view, "trade": may.can_trade, "transfer": may.can_transfer}
-    wanted = {"view": True, "trade": which == "trade", "transfer": False}
-    expected = " and ".join(name for name, allowed in wanted.items() if allowed)
-    found = " and ".join(name for name, allowed in rights.items() if allowed) or "nothing"
-    return found, "" if rights == wanted else f"found a key that may {found}, expected one that may {expected} and no more"
+    found, expected = rights(may), "view and trade" if which == "trade" else "view"
+    return found, "" if found == expected else f"found a key that may {found}, expected one that may {expected} and no more"
 
 
 def over_ramp(plan: Plan, steps: Sequence[RampStep]) -> str:

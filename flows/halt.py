@@ -9,8 +9,8 @@ from prefect.states import Completed, Failed
 
 from config.settings import load
 from flows.parameters import HaltParameters
-from tasks.alerts import run_failed
 from tasks.control import open_breaker, unknown_scope
+from tasks.policy import RUN
 
 
 def _name() -> str:
@@ -18,14 +18,7 @@ def _name() -> str:
     return f"halt {params.scope} {params.level}"
 
 
-@flow(
-    name="breaker",
-    flow_run_name=_name,
-    retries=0,
-    persist_result=False,
-    on_failure=[run_failed],
-    on_crashed=[run_failed],
-)
+@flow(name="breaker", flow_run_name=_name, **RUN)
 def breaker(params: HaltParameters) -> State[str]:
     """Opens a breaker now; at level cancel what rests and adds risk is cancelled. Only a person's resume leads out.
 

@@ -10,7 +10,8 @@ from config.anchors import anchor_after
 from config.desk import open_desk, open_shadow
 from flows.parameters import RealParameters
 from flows.trade import cycle_as_tasks
-from tasks.alerts import alert, run_failed
+from tasks.alerts import alert
+from tasks.policy import RUN
 from tasks.publishing import outcome
 from tasks.rollout import demote, shadow
 from tasks.runtime import author, due, real_run_name, warm_up
@@ -25,15 +26,7 @@ def _name() -> str:
     return real_run_name(params.plan, params.mode)
 
 
-@flow(
-    name="trade",
-    flow_run_name=_name,
-    retries=0,
-    persist_result=False,
-    on_failure=[run_failed],
-    on_crashed=[run_failed],
-    log_prints=True,
-)
+@flow(name="trade", flow_run_name=_name, log_prints=True, **RUN)
 def trade(params: RealParameters) -> State[str]:
     """Decides and trades one slot of a plan with real orders, live or in rehearsal; then the same slot on paper.
 

@@ -10,7 +10,8 @@ from prefect.states import Completed, Failed
 from config.anchors import anchor_after
 from config.desk import open_desk
 from flows.parameters import ReconcileParameters
-from tasks.alerts import alert, run_failed
+from tasks.alerts import alert
+from tasks.policy import RUN
 from tasks.reporting import Shared, prove_decisions, publish_reconciliation, reconcile_positions
 from tasks.runtime import author, scheduled_at
 from trading.orders import Mode
@@ -20,14 +21,7 @@ def _name() -> str:
     return f"reconcile {flow_run.parameters['params'].plan} {scheduled_at():%Y-%m-%d}"
 
 
-@flow(
-    name="reconcile",
-    flow_run_name=_name,
-    retries=0,
-    persist_result=False,
-    on_failure=[run_failed],
-    on_crashed=[run_failed],
-)
+@flow(name="reconcile", flow_run_name=_name, **RUN)
 def reconcile(params: ReconcileParameters) -> State[str]:
     """Compares orders, fills and balances of a plan's portfolio with the exchange, and its newest decisions with those that
     the same data lead to now; fails when they differ.

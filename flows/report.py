@@ -9,7 +9,7 @@ from prefect.states import Completed
 
 from config.desk import ledger_of
 from flows.parameters import ReportParameters
-from tasks.alerts import run_failed
+from tasks.policy import RUN
 from tasks.reporting import Books, gather_figures, publish_report, write_report
 from tasks.runtime import scheduled_at
 from trading.orders import Mode
@@ -19,14 +19,7 @@ def _name() -> str:
     return f"report {flow_run.parameters['params'].plan} {scheduled_at():%Y-%m-%d}"
 
 
-@flow(
-    name="report",
-    flow_run_name=_name,
-    retries=0,
-    persist_result=False,
-    on_failure=[run_failed],
-    on_crashed=[run_failed],
-)
+@flow(name="report", flow_run_name=_name, **RUN)
 def report(params: ReportParameters) -> State[str]:
     """Profit and loss of a plan, its statistics, orders and positions: an artifact, and an HTML page with charts."""
     url, portfolio = ledger_of(params.plan, Mode(params.mode))

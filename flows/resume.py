@@ -10,8 +10,8 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows.parameters import ResumeParameters
-from tasks.alerts import run_failed
 from tasks.control import resume
+from tasks.policy import RUN
 
 ANSWER_SECONDS = 3600
 
@@ -30,14 +30,7 @@ def _name() -> str:
     return f"resume {params.plan} {params.mode}"
 
 
-@flow(
-    name="breaker",
-    flow_run_name=_name,
-    retries=0,
-    persist_result=False,
-    on_failure=[run_failed],
-    on_crashed=[run_failed],
-)
+@flow(name="breaker", flow_run_name=_name, **RUN)
 def breaker(params: ResumeParameters) -> State[str]:
     """Asks for a name and a reason, reconciles, and leads the plan's open breakers into their test period.
 

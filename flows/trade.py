@@ -12,7 +12,8 @@ from config.anchors import anchor_after
 from config.desk import open_desk
 from flows.parameters import PlanParameters
 from tasks import cycle as step
-from tasks.alerts import alert, run_failed
+from tasks.alerts import alert
+from tasks.policy import RUN
 from tasks.publishing import outcome, publish, show
 from tasks.runtime import author, due, run_name, warm_up
 from trading.cycle import Cycle, concluded
@@ -26,15 +27,7 @@ def _name() -> str:
     return run_name(flow_run.parameters["params"].plan)
 
 
-@flow(
-    name="trade",
-    flow_run_name=_name,
-    retries=0,
-    persist_result=False,
-    on_failure=[run_failed],
-    on_crashed=[run_failed],
-    log_prints=True,
-)
+@flow(name="trade", flow_run_name=_name, log_prints=True, **RUN)
 def trade(params: PlanParameters) -> State[str]:
     """Decides and trades one slot of a plan on paper, then reconciles and reports.
 

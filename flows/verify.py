@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 from config.postgres import ledger_url
 from config.settings import load
 from config.snapshots import ready
-from tasks.alerts import run_failed
+from tasks.policy import RUN
 from tasks.proof import Ledger, ask_checks, halt_if_broken, publish_proof
 from tasks.runtime import scheduled_at
 
@@ -18,14 +18,7 @@ def _name() -> str:
     return f"verify {scheduled_at():%Y-%m-%dT%H:%M}"
 
 
-@flow(
-    name="verify",
-    flow_run_name=_name,
-    retries=0,
-    persist_result=False,
-    on_failure=[run_failed],
-    on_crashed=[run_failed],
-)
+@flow(name="verify", flow_run_name=_name, **RUN)
 def verify() -> State[str]:
     """Proves chain, anchors, books and invariants of the whole ledger; opens the global breaker when one does not hold."""
     settings = load()

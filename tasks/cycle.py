@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
+from tasks.policy import ONCE, READ
 from trading import cycle as steps
 from trading.cycle import Cycle
 from trading.desk import Desk
-
-_ONCE: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
-_READ: dict[str, Any] = _ONCE | {"retries": 3, "retry_delay_seconds": [1, 4, 10], "retry_jitter_factor": 0.5}
 
 
 class Work:
@@ -37,43 +33,43 @@ def _step(work: Work, step: Callable[[Desk, Cycle], None]) -> Work:
     return work
 
 
-@task(name="claim slot", **_ONCE)
+@task(name="claim slot", **ONCE)
 def claim_slot(desk: Callable[[], Desk], due: datetime | None) -> Work:
     """Takes the portfolio and the slot; `desk` is called for the desk, so that it stays opaque like the rest."""
     opened = desk()
     return Work(opened, steps.claim_slot(opened, due))
 
 
-@task(name="settle orders", **_READ)
+@task(name="settle orders", **READ)
 def settle_orders(work: Work) -> Work:
     return _step(work, steps.settle_orders)
 
 
-@task(name="fetch prices", **_READ)
+@task(name="fetch prices", **READ)
 def fetch_prices(work: Work) -> Work:
     return _step(work, steps.fetch_prices)
 
 
-@task(name="evaluate signals", **_ONCE)
+@task(name="evaluate signals", **ONCE)
 def evaluate_signals(work: Work) -> Work:
     return _step(work, steps.evaluate_signals)
 
 
-@task(name="validate orders", **_ONCE)
+@task(name="validate orders", **ONCE)
 def validate_orders(work: Work) -> Work:
     return _step(work, steps.validate_orders)
 
 
-@task(name="check breaker", **_ONCE)
+@task(name="check breaker", **ONCE)
 def check_breaker(work: Work) -> Work:
     return _step(work, steps.check_breaker)
 
 
-@task(name="execute", **_ONCE)
+@task(name="execute", **ONCE)
 def execute(work: Work) -> Work:
     return _step(work, steps.execute)
 
 
-@task(name="reconcile", **_READ)
+@task(name="reconcile", **READ)
 def reconcile(work: Work) -> Work:
     return _step(work, steps.reconcile)

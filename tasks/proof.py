@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from config.anchors import evidence
 from config.clock import wall_clock
 from config.settings import load
+from tasks.policy import READ
 from tasks.runtime import author
 from trading.risk import Level
 from trading.store.database import Sessions
 from trading.store.halting import halt
 from trading.store.journal import Journal
 from trading.store.verify import Check, Verification, verify
-
-_READ: dict[str, Any] = {
-    "retries": 3, "retry_delay_seconds": [1, 4, 10], "retry_jitter_factor": 0.5, "cache_policy": NO_CACHE,
-    "persist_result": False,
-}  # fmt: skip
 
 
 class Ledger:
@@ -42,12 +35,12 @@ class Proof:
         self.found = found
 
 
-@task(name="ask every check", **_READ)
+@task(name="ask every check", **READ)
 def ask_checks(ledger: Ledger) -> Proof:
     return Proof(verify(ledger.url, evidence(load())))
 
 
-@task(name="halt on a broken check", **_READ)
+@task(name="halt on a broken check", **READ)
 def halt_if_broken(ledger: Ledger, proof: Proof) -> None:
     """Opens the global breaker at `cancel`: a ledger that is not what it says decides nothing."""
     broken = [check for check in proof.found.checks if not check.ok]
@@ -56,7 +49,7 @@ def halt_if_broken(ledger: Ledger, proof: Proof) -> None:
             halt(Journal(sessions, author), "global", Level.CANCEL, f"verify: {_names(broken)}", wall_clock())
 
 
-@task(name="publish proof", **_READ)
+@task(name="publish proof", **READ)
 def publish_proof(proof: Proof) -> str:
     """The table of checks as an artifact; returns the headline."""
     checks = proof.found.checks

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 
 from tasks.cycle import Work
+from tasks.policy import READ
 from trading import cycle as steps
 from trading.cycle import Cycle
 from trading.summary import headline, to_markdown
 
-_RETRIED: dict[str, Any] = {
-    "retries": 3, "retry_delay_seconds": [1, 4, 10], "retry_jitter_factor": 0.5, "cache_policy": NO_CACHE,
-    "persist_result": False,
-}  # fmt: skip
 
-
-@task(name="publish", **_RETRIED)
+@task(name="publish", **READ)
 def publish(work: Work) -> None:
     """Ends the slot in the ledger."""
     steps.publish(work.desk, work.cycle)
 
 
-@task(name="show", **_RETRIED)
+@task(name="show", **READ)
 def show(work: Work) -> None:
     """Shows the summary as an artifact. By then the portfolio is given back: a server that hangs keeps nobody waiting."""
     plan, cycle = work.desk.plan.name, work.cycle

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from config.clock import wall_clock
 from config.settings import load, private_folder
+from tasks.policy import READ
 from trading.cycle import LOCK_WAIT_SECONDS
 from trading.desk import Desk, open_books
 from trading.proof import Sample, prove
@@ -21,11 +20,6 @@ from trading.report.figures import Figures
 from trading.settlement import LOOK_BACK
 from trading.store.database import engine
 from trading.store.reports import Reports
-
-_READ: dict[str, Any] = {
-    "retries": 3, "retry_delay_seconds": [1, 4, 10], "retry_jitter_factor": 0.5, "cache_policy": NO_CACHE,
-    "persist_result": False,
-}  # fmt: skip
 
 
 class Books:
@@ -49,7 +43,7 @@ class Page:
         self.figures = figures
 
 
-@task(name="gather figures", **_READ)
+@task(name="gather figures", **READ)
 def gather_figures(books: Books, days: int) -> Page:
     """Reads everything that the report shows, once."""
     bind = engine(books.url)
@@ -59,7 +53,7 @@ def gather_figures(books: Books, days: int) -> Page:
         bind.dispose()
 
 
-@task(name="write report", **_READ)
+@task(name="write report", **READ)
 def write_report(page: Page, plan: str) -> Path:
     """The HTML page under its date, and as `latest.html`; returns the first one's path."""
     folder = private_folder(load().home) / "reports" / plan
@@ -73,7 +67,7 @@ def write_report(page: Page, plan: str) -> Path:
     return dated
 
 
-@task(name="publish report", **_READ)
+@task(name="publish report", **READ)
 def publish_report(page: Page, plan: str, file: Path) -> str:
     """The report as an artifact; returns its headline."""
     line = headline(page.figures)
@@ -91,7 +85,7 @@ class Shared:
         self.desk = desk
 
 
-@task(name="reconcile", **_READ)
+@task(name="reconcile", **READ)
 def reconcile_positions(shared: Shared) -> Reconciliation:
     """Settles, and compares orders of the last two days, all fills and all balances, under the portfolio's lock."""
     desk = shared.desk
@@ -103,7 +97,7 @@ def reconcile_positions(shared: Shared) -> Reconciliation:
         desk.journal.unlock_portfolio(desk.book)
 
 
-@task(name="prove decisions", **_READ)
+@task(name="prove decisions", **READ)
 def prove_decisions(shared: Shared) -> Sample:
     """Derives the plan's newest decisions anew, under the portfolio's lock; one that comes out otherwise is a break."""
     desk = shared.desk
@@ -114,7 +108,7 @@ def prove_decisions(shared: Shared) -> Sample:
         desk.journal.unlock_portfolio(desk.book)
 
 
-@task(name="publish reconciliation", **_READ)
+@task(name="publish reconciliation", **READ)
 def publish_reconciliation(shared: Shared, found: Reconciliation, proved: Sample) -> str:
     """What was compared and found, as an artifact; returns the headline."""
     desk = shared.desk

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
+from tasks.policy import ONCE
 from trading import rollout
 from trading.cycle import run
 from trading.desk import Desk
 from trading.summary import headline, to_markdown
 
-_ONCE: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
 
-
-@task(name="check ramp", **_ONCE)
+@task(name="check ramp", **ONCE)
 def demote(desk: Callable[[], Desk]) -> None:
     """Takes the plan a step of its capital back where there is cause."""
     if cause := rollout.demote_for_cause(desk()):
         get_run_logger().warning("ramp: one step back: %s", cause)
 
 
-@task(name="shadow on paper", **_ONCE)
+@task(name="shadow on paper", **ONCE)
 def shadow(desk: Callable[[], Desk], slot_at: datetime | None) -> None:
     """The same slot on paper, with the summary as an artifact of its own."""
     opened = desk()

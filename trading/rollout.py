@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from trading.desk import Desk
-from trading.errors import ConfigurationError
+from trading.errors import Busy, ConfigurationError
 from trading.exchange.paper import PaperExchange
 from trading.hand import at_the_desk
 from trading.ledger import OUTSIDE, Posting, Transaction, share
@@ -126,10 +126,18 @@ def demote_for_cause(desk: Desk) -> str:
     """Takes the plan one step back when its drawdown is over the ramp's, or a break of severity 1 is open; says why, or nothing.
 
     The cash of the difference goes back to no plan, as far as it is free. At the first step there is nothing to take back: the
-    breaker and the arming are what stops it. Must be called with the portfolio's lock held.
+    breaker and the arming are what stops it. While another run has the portfolio, that one looks at its own end.
     """
-    if not needs_checks(desk.mode) or opened_plan_at(desk.books.connection, desk.book, desk.plan.name) is None:
+    if not needs_checks(desk.mode):
         return ""
+    try:
+        with at_the_desk(desk):
+            return _demote(desk)
+    except Busy:
+        return ""
+
+
+def _demote(desk: Desk) -> str:
     now = ramp(desk)
     failed = {gate.name: gate for gate in now.gates if not gate.ok}
     severe = [f"break {row['class']} {row['subject']}" for row in desk.books.open_breaks(desk.book) if row["severity"] == 1]

@@ -160,17 +160,18 @@ def _asked(name: str, expected: str, ask: Callable[[], tuple[bool, str]]) -> Ite
 
 def _permissions(venue: LiveVenue) -> tuple[bool, str]:
     may = venue.permissions()
-    return may.can_view and may.can_trade and not may.can_transfer, _told(may)
+    return may.can_view and may.can_trade and not may.can_transfer, f"a key that may {rights(may)}"
 
 
 def _view_permissions(venue: LiveVenue) -> tuple[bool, str]:
     may = venue.view_permissions()
-    return may.can_view and not may.can_trade and not may.can_transfer, _told(may)
+    return may.can_view and not may.can_trade and not may.can_transfer, f"a key that may {rights(may)}"
 
 
-def _told(may: KeyRights) -> str:
-    rights = {"view": may.can_view, "trade": may.can_trade, "transfer": may.can_transfer}
-    return f"a key that may {' and '.join(name for name, allowed in rights.items() if allowed) or 'nothing'}"
+def rights(may: KeyRights) -> str:
+    """`view and trade`, or `nothing`."""
+    allowed = {"view": may.can_view, "trade": may.can_trade, "transfer": may.can_transfer}
+    return " and ".join(name for name, has in allowed.items() if has) or "nothing"
 
 
 def _clock(venue: LiveVenue, now: datetime) -> tuple[bool, str]:

@@ -17,6 +17,7 @@ from trading.absorber import Absorber, Settled, describe
 from trading.breaks import react
 from trading.desk import Desk
 from trading.exchange.port import RESOLUTIONS, ExchangeOrder, Status, readable
+from trading.exchange.pulling import LOOKS_MAX, PAUSE_SECONDS
 from trading.money import ZERO, text
 from trading.movements import Movement
 from trading.orders import DEAD_STATES, LIVE_STATES, UNKNOWN_STATES, Fill, FillKind, Order, State
@@ -32,9 +33,6 @@ _CLOSING = {
     Status.REJECTED: ("reject", State.REJECTED),
     Status.FILLED: ("cancelled", State.CANCELLED),  # closed by the venue short of what was ordered
 }
-CANCEL_LOOKS_MAX = 9
-CANCEL_PAUSE_SECONDS = 2.0
-"""Between them, where lists lag: with these looks it is known within 30 seconds whether a resting order is gone."""
 LOOK_BACK = timedelta(days=2)
 """How far back a first look, and the daily one, compares orders one by one. Balances compare all that ever happened."""
 
@@ -89,12 +87,12 @@ def _cancel_unwanted(desk: Desk) -> Settled:
     What still rests after the last look is a break.
     """
     settled = Settled()
-    for look in range(CANCEL_LOOKS_MAX):
+    for look in range(LOOKS_MAX):
         orders = unwanted(desk)
         if not orders:
             return settled
         if look and desk.exchange.visibility_lag_seconds:
-            desk.pause(CANCEL_PAUSE_SECONDS)
+            desk.pause(PAUSE_SECONDS)
         ask_to_cancel(desk, orders, "a breaker is open at level cancel")
         since = min([last_look(desk), *(order.intent.decided_at - SCAN_OVERLAP for order in orders)])
         settled.join(_settle_all(desk, desk.books.live_orders(desk.book), scan(desk, since)))

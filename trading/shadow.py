@@ -24,8 +24,7 @@ _NAME_MAX = 32
 
 def shadow_of(plan: Plan, mode: Mode) -> Plan:
     """The plan on paper, in a portfolio of its own beside the real one: `main` in a rehearsal is shadowed by `main-r-shadow`."""
-    suffix = f"-{mode.value[0]}{_SUFFIX}"
-    return plan.model_copy(update={"portfolio": plan.portfolio[: _NAME_MAX - len(suffix)] + suffix})
+    return plan.model_copy(update={"portfolio": shadow_book(f"{mode}:{plan.portfolio}").split(":", 1)[1]})
 
 
 def shadow_book(book: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -23,10 +23,14 @@ from deployments.cli.console import (
 )
 from deployments.cli.trade import Mode, desk_of
 
+if TYPE_CHECKING:
+    from trading.desk import Desk
+
 breaker = typer.Typer(name="breaker", help="The circuit breaker: show, trip, resume.", no_args_is_help=True)
 breaks = typer.Typer(name="breaks", help="What reconciliation found: list, show, resolve.", no_args_is_help=True)
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; stored for ever.")]
+Confirm = Annotated[str | None, typer.Option("--confirm", help="Where real orders follow: the phrase that is asked for.")]
 
 
 class Announced(StrEnum):
@@ -83,6 +87,7 @@ def resume_breaker(
     scopes: Annotated[list[str] | None, typer.Option("--scope", help="One scope; by default all open ones of the plan.")] = None,
     plan: Plan = "default",
     mode: Mode = "paper",
+    confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
     """Lead out of an open breaker into its test period: after the cool-down, with a clean reconciliation."""
@@ -90,6 +95,7 @@ def resume_breaker(
     from trading.risk import NotResumed
 
     with desk_of(plan, mode, by_person=True) as desk:
+        confirmed(real_money(desk), confirm)
         found = resume(desk, scopes, said(reason))
     if as_json:
         print_json([row._asdict() if isinstance(row, NotResumed) else row for row in found])
@@ -132,9 +138,7 @@ def resume(
     reason: Reason,
     plan: Plan = "default",
     mode: Mode = "paper",
-    confirm: Annotated[
-        str | None, typer.Option("--confirm", help="Where real orders follow: the phrase that is asked for.")
-    ] = None,
+    confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
     """Lead out of a halt, once the books are clean: the halt file goes, and breakers enter their test period."""
@@ -150,7 +154,7 @@ def resume(
     with desk_of(plan, mode, by_person=True) as desk:
         for wish in requested(desk.books.connection):
             print(f"Requested in the Prefect UI: {wish}", file=sys.stderr)
-        confirmed(real_books(desk.books.connection) + ([desk.book] if mode == "live" else []), confirm)
+        confirmed(real_books(desk.books.connection) + real_money(desk), confirm)
         found = resume(desk, None, said(reason), lambda: remove_halt(settings))
     halted = halted_by(settings)()
     if as_json:
@@ -171,7 +175,7 @@ def flatten(
     ] = None,
     plan: Plan = "default",
     mode: Mode = "paper",
-    confirm: Annotated[str | None, typer.Option("--confirm", help="With real orders: the phrase that is asked for.")] = None,
+    confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
     """Sell what a plan holds, in slices, each with a limit near the bid. Only a person does this; a halt file stops it too."""
@@ -180,7 +184,7 @@ def flatten(
     from trading.flattening import flatten as sell_all
 
     with desk_of(plan, mode, by_person=True) as desk:
-        confirmed([desk.book] if mode == "live" else [], confirm, "flatten")
+        confirmed(real_money(desk), confirm, "flatten")
         found = sell_all(desk, said(reason), products)
     if as_json:
         print_json([asdict(one) for one in found])
@@ -190,6 +194,13 @@ def flatten(
         print("" if found else "The plan holds nothing.", end="\n" if not found else "")
     if unsold := [one.product for one in found if one.left]:
         raise fail("not_flat", f"{', '.join(unsold)}: see `keel positions`")
+
+
+def real_money(desk: Desk) -> list[str]:
+    """The portfolio, if its orders are for real money: what a confirmation names."""
+    from trading.orders import Mode
+
+    return [desk.book] if desk.mode is Mode.LIVE else []
 
 
 def confirmed(books: list[str], typed: str | None, verb: str = "resume") -> None:

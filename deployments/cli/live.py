@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deployments.cli.console import Json, Plan, as_rows, fail, print_json, print_table
-from deployments.cli.control import Reason, said
+from deployments.cli.control import Confirm, Reason, confirmed, real_money, said
 from deployments.cli.trade import desk_of
 
 if TYPE_CHECKING:
@@ -44,16 +44,14 @@ def arm(
     hours: Annotated[float, typer.Option("--hours", help="How long; at most 24. Its end stops new risk only.")] = 24,
     plan: Plan = "default",
     mode: RealMode = "live",
-    confirm: Annotated[
-        str | None, typer.Option("--confirm", help="The words that are asked for, instead of typing them.")
-    ] = None,
+    confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
     """Let a portfolio take risk with real orders for a day at most, on your word."""
     from trading.rollout import arm as armed
 
     with desk_of(plan, _real(mode), by_person=True) as desk:
-        _confirmed(desk, "arm", confirm)
+        confirmed(real_money(desk), confirm, "arm")
         until = armed(desk, timedelta(hours=hours), said(reason))
         book = desk.book
     if as_json:
@@ -85,16 +83,14 @@ def promote_ramp(
     reason: Reason,
     plan: Plan = "default",
     mode: RealMode = "live",
-    confirm: Annotated[
-        str | None, typer.Option("--confirm", help="The words that are asked for, instead of typing them.")
-    ] = None,
+    confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
     """Take the plan to its next step of capital, once it has passed every gate."""
     from trading.rollout import promote
 
     with desk_of(plan, _real(mode), by_person=True) as desk:
-        _confirmed(desk, "promote", confirm)
+        confirmed(real_money(desk), confirm, "promote")
         _show_ramp(desk, promote(desk, said(reason)), as_json=as_json)
 
 
@@ -241,19 +237,6 @@ def _real(mode: str) -> str:
     if mode not in REAL_MODES:
         raise typer.BadParameter(f"found {mode!r}, expected one of {', '.join(REAL_MODES)}", param_hint="--mode")
     return mode
-
-
-def _confirmed(desk: Desk, act: str, given: str | None) -> None:
-    """A second word, typed back: `arm live:main`. A rehearsal asks for none."""
-    from trading.errors import ConfigurationError
-    from trading.orders import Mode
-
-    if desk.mode is not Mode.LIVE:
-        return
-    wanted = f"{act} {desk.book}"
-    said_back = given if given is not None else typer.prompt(f"Real money. Type `{wanted}` to go on")
-    if said_back.strip() != wanted:
-        raise ConfigurationError(f"confirmation: found {said_back!r}, expected {wanted!r}: nothing was changed")
 
 
 def _show_ramp(desk: Desk, found: Ramp, *, as_json: bool) -> None:

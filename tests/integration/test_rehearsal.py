@@ -93,6 +93,13 @@ class Rehearsal:
         self.venue.control("clock", {"advance": 3600})
         self.passes(130)
 
+    def run_with_shadow(self) -> tuple[cycles.Cycle, cycles.Cycle]:
+        """The next slot, for real and on paper."""
+        self.next_hour()
+        cycle = self.run()
+        with open_shadow(PLAN, Mode.REHEARSAL, settings=self.settings) as paper:
+            return cycle, cycles.run(paper, cycle.slot_at)
+
     def bought(self) -> cycles.Cycle:
         """The run of the next slot that buys: the strategy buys at every other one."""
         for _ in range(2):
@@ -170,10 +177,7 @@ def test_without_faults_the_paper_shadow_decides_the_same_and_differs_only_in_it
     rehearsal.run()
     assert rehearsal.person()
     for _ in range(6):
-        rehearsal.next_hour()
-        cycle = rehearsal.run()
-        with open_shadow(PLAN, Mode.REHEARSAL, settings=rehearsal.settings) as paper:
-            shadow = cycles.run(paper, cycle.slot_at)
+        cycle, shadow = rehearsal.run_with_shadow()
         assert shadow.signals == cycle.signals
     with rehearsal.desk() as desk:
         told = divergence(desk.books.connection, desk.book, desk.plan.name, cycle.market_at - timedelta(days=1))
@@ -188,10 +192,7 @@ def test_a_plan_is_promoted_with_cash_of_its_own_account_and_its_shadow_follows(
     with pytest.raises(ConfigurationError, match="divergence: found 0 over 0 orders"), rehearsal.desk(by_person=True) as desk:
         rollout.promote(desk, "too early")
     for _ in range(2):
-        rehearsal.next_hour()
-        cycle = rehearsal.run()
-        with open_shadow(PLAN, Mode.REHEARSAL, settings=rehearsal.settings) as paper:
-            cycles.run(paper, cycle.slot_at)
+        rehearsal.run_with_shadow()
     with rehearsal.desk(by_person=True) as desk:
         rehearsal.put_off(desk)
         stands = rollout.promote(desk, "a good week")
@@ -210,28 +211,22 @@ def test_a_drawdown_takes_a_plan_one_step_back_and_its_cash_with_it(rehearsal: R
     rehearsal.run()
     assert rehearsal.person()
     for _ in range(2):
-        rehearsal.next_hour()
-        cycle = rehearsal.run()
-        with open_shadow(PLAN, Mode.REHEARSAL, settings=rehearsal.settings) as paper:
-            cycles.run(paper, cycle.slot_at)
+        rehearsal.run_with_shadow()
     with rehearsal.desk(by_person=True) as desk:
         rehearsal.put_off(desk)
         rollout.promote(desk, "a good week")
-        with hand.at_the_desk(desk):
-            assert rollout.demote_for_cause(desk) == "", "nothing went wrong yet"
+        assert rollout.demote_for_cause(desk) == "", "nothing went wrong yet"
     for _ in range(3):  # fees alone are a loss
         rehearsal.next_hour()
         rehearsal.run()
     strict = PLAN.model_copy(update={"ramp": PLAN.ramp.model_copy(update={"max_drawdown": Decimal("0.00001")})})
     with open_desk(strict, mode=Mode.REHEARSAL, settings=rehearsal.settings) as desk:
         rehearsal.put_off(desk)
-        with hand.at_the_desk(desk):
-            cause = rollout.demote_for_cause(desk)
-            stands = rollout.ramp(desk)
+        cause = rollout.demote_for_cause(desk)
+        stands = rollout.ramp(desk)
         assert cause.startswith("drawdown: found 0.00")
         assert (stands.step, stands.capital, stands.reason) == (0, Decimal(1000), cause)
-        with hand.at_the_desk(desk):
-            assert rollout.demote_for_cause(desk) == "", "there is no step below the first"
+        assert rollout.demote_for_cause(desk) == "", "there is no step below the first"
         held = desk.books.portfolio(desk.book, desk.plan.name, "USD", day_start(desk.market_now()), desk.market_now())
         assert held.cash < 1000
     rehearsal.next_hour()

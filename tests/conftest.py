@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from config.postgres import EmbeddedPostgres, find_binaries
-from trading.store.database import connect, migrate
+from trading.store.database import connect, engine, migrate
+from trading.store.reports import Reports
 
 TEMPLATE = "keel_template"
 _numbers = itertools.count()
@@ -42,6 +43,14 @@ def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     yield postgres.url(name)
     with connect(postgres.url("postgres")) as admin:
         admin.execute(psycopg.sql.SQL("drop database {} with (force)").format(psycopg.sql.Identifier(name)))
+
+
+@pytest.fixture
+def reports(database_url: str) -> Iterator[Reports]:
+    """The readings of that ledger."""
+    bind = engine(database_url)
+    yield Reports(bind)
+    bind.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,18 @@ LIVELY: dict[str, Any] = {
 """A plan that trades at every slot, and that no mishap of a test stops."""
 
 
+PLAN_FILE = """
+name = "default"
+products = ["BTC-USD", "ETH-USD"]
+[strategy]
+name = "crossover"
+[strategy.parameters]
+fast = 3
+slow = 9
+"""
+"""A plan as people write it, for commands that read one."""
+
+
 def plan(**changes: Any) -> Plan:
     """A moderate plan on BTC-USD and ETH-USD. Nested parts are given as dicts; `limits` changes single limits.
 

@@ -23,6 +23,9 @@ from deployments.stack.premises import is_free, read_record
 from deployments.stack.processes import end, marked
 from tests.builders.candles import write_generated
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]  # fmt: skip
 KEEL = PROJECT / ".venv" / "bin" / "keel"
 MINUTELY, SHORT, SLOW = "trade/minutely", "trade/short", "trade/slow"
 _POLL_SECONDS = 0.2
@@ -80,6 +83,14 @@ class Stack:
         before = plan.read_text()
         assert before.count(found) == 1, f"{plan}: {found}"
         plan.write_text(before.replace(found, put))
+
+    def write_plan_that_trades(self, name: str) -> None:
+        """A plan of that name, in a portfolio of that name, that buys at one slot and sells at the next."""
+        plans = Path(self.environment["KEEL_PLANS"])
+        head, _, rest = (plans / "default.toml").read_text().partition("[strategy]")
+        after = rest[rest.index("[allocation]") :]
+        made = f'{head}[strategy]\nname = "deployments.bench.cycle:EveryOther"\n\n{after}'
+        (plans / f"{name}.toml").write_text(made.replace('"default"', f'"{name}"').replace('"main"', f'"{name}"'))
 
     @property
     def output(self) -> Path:
@@ -224,6 +235,29 @@ def stack(shared: Stack) -> Stack:
         shared.up()
     shared.await_first_run()
     return shared
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: the pages are not looked at (Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only where there is a browser
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+def run_process(run_id: str) -> int | None:
+    """Process id of a flow run's engine."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"PREFECT__FLOW_RUN_ID={run_id}".encode() in (folder / "environ").read_bytes():
+                return int(folder.name)
+        except OSError:  # it ended meanwhile
+            continue
+    return None
 
 
 def prefect_program(home: Path, name: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -32,9 +31,6 @@ from trading.store.database import connect
 pytestmark = pytest.mark.e2e
 pytest.importorskip("streamlit", reason="the extra `dashboard` is not installed")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
 KEEL = Path(sys.executable).parent / "keel"
 PICTURES = PROJECT / "build" / "dashboard"
 VIEWS = {"Live trades": "Fills", "Positions": "Positions", "Portfolio": "Equity and drawdown", "Risk": "Concentration",
@@ -97,18 +93,6 @@ class dashboard:  # noqa: N801 - read as a verb: with dashboard(...)
     def __exit__(self, *_: object) -> None:
         os.killpg(self.process.pid, signal.SIGINT)
         self.process.wait(30)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: the pages are not looked at (Debian: apt install chromium)")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only where there is a browser
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

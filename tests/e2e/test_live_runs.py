@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from tests.builders.simulator import Running, running
-from tests.e2e.conftest import KEEL, Stack, until
+from tests.e2e.conftest import KEEL, Stack, run_process, until
 
 pytestmark = pytest.mark.e2e
 LIVE, PLAN = "trade/live", "lively"
@@ -53,31 +52,8 @@ def keel(stack: Stack, *command: str) -> str:
     return done.stdout
 
 
-def write_plan(stack: Stack) -> None:
-    """A plan that trades at every slot: buys at one, sells at the next."""
-    plans = Path(stack.environment["KEEL_PLANS"])
-    lines = (plans / "default.toml").read_text().splitlines()
-    strategy = lines.index("[strategy]")
-    end = next(
-        number for number in range(strategy + 1, len(lines)) if lines[number].startswith("[") and "strategy" not in lines[number]
-    )
-    lines[strategy:end] = ["[strategy]", 'name = "deployments.bench.cycle:EveryOther"', ""]
-    (plans / f"{PLAN}.toml").write_text("\n".join(lines).replace('"default"', f'"{PLAN}"').replace('"main"', f'"{PLAN}"'))
-
-
-def run_process(run_id: str) -> int | None:
-    """Process id of a flow run's engine."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"PREFECT__FLOW_RUN_ID={run_id}".encode() in (folder / "environ").read_bytes():
-                return int(folder.name)
-        except OSError:  # it ended meanwhile
-            continue
-    return None
-
-
 def test_five_slots_in_rehearsal_through_the_live_pool_end_equal_to_the_venue(stack: Stack, venue: Running) -> None:
-    write_plan(stack)
+    stack.write_plan_that_trades(PLAN)
     keel(stack, "reconcile")
     keel(stack, "breaker", "resume", "--reason", "first rehearsal")
     keel(stack, "arm", "--reason", "first rehearsal")

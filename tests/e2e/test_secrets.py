@@ -31,7 +31,7 @@ from config.settings import Settings
 from deployments.stack.processes import end, marked
 from tests.builders import real_money
 from tests.builders.simulator import Running, running
-from tests.e2e.conftest import KEEL, Stack, until
+from tests.e2e.conftest import KEEL, Stack, run_process, until
 
 pytestmark = pytest.mark.e2e
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -100,27 +100,6 @@ def worker(stack: Stack, settings: dict[str, str]) -> Iterator[subprocess.Popen[
             process.wait(30)
 
 
-def write_plan(stack: Stack) -> None:
-    """A plan that buys and sells in turn."""
-    plans = Path(stack.environment["KEEL_PLANS"])
-    text = (plans / "default.toml").read_text()
-    head, _, rest = text.partition("[strategy]")
-    after = rest[rest.index("[allocation]") :]
-    made = f'{head}[strategy]\nname = "deployments.bench.cycle:EveryOther"\n\n{after}'
-    (plans / f"{PLAN}.toml").write_text(made.replace('"default"', f'"{PLAN}"').replace('"main"', f'"{PLAN}"'))
-
-
-def run_process(run_id: str) -> int | None:
-    """Process id of a flow run's engine."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"PREFECT__FLOW_RUN_ID={run_id}".encode() in (folder / "environ").read_bytes():
-                return int(folder.name)
-        except OSError:  # it ended meanwhile
-            continue
-    return None
-
-
 def processes_that_show(songs: dict[str, list[bytes]], allowed: int) -> list[str]:
     """Processes with a key in their command line, or in their environment without being `allowed` or one of its children."""
     guilty = []
@@ -184,7 +163,7 @@ def files_that_show(folder: Path, songs: dict[str, list[bytes]]) -> list[str]:
 def test_no_secret_is_anywhere_after_runs_at_debug_that_failed_and_were_killed(
     stack: Stack, venue: Running, tmp_path: Path
 ) -> None:
-    write_plan(stack)
+    stack.write_plan_that_trades(PLAN)
     given, home = real_money.keys(), tmp_path / "simulator"
     songs = {
         "the rehearsal's key": needles(venue.secret()["privateKey"]),

@@ -27,7 +27,7 @@ from uuid import uuid4
 import pytest
 
 from config.desk import open_desk
-from tests.builders.plans import buy, sell, submit
+from tests.builders.plans import PLAN_FILE, buy, sell, submit
 from tests.builders.simulator import Running, running
 from trading import hand
 from trading.cycle import run
@@ -37,15 +37,6 @@ from trading.store.database import connect
 from trading.store.verify import verify
 
 KEEL = Path(sys.executable).parent / "keel"
-PLAN = """
-name = "default"
-products = ["BTC-USD", "ETH-USD"]
-[strategy]
-name = "crossover"
-[strategy.parameters]
-fast = 3
-slow = 9
-"""
 NOWHERE = "postgresql://nobody@127.0.0.1:1/keel"
 
 
@@ -72,7 +63,7 @@ class Keel:
 def keel(database_url: str, tmp_path: Path) -> Keel:
     """A ledger on the synthetic market whose plan has a purchase resting at the paper exchange."""
     (tmp_path / "plans").mkdir()
-    (tmp_path / "plans" / "default.toml").write_text(PLAN)
+    (tmp_path / "plans" / "default.toml").write_text(PLAN_FILE)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KEEL_", "MAX_", "DATABASE_URL"))}
     plans = str(tmp_path / "plans")
     named = {"KEEL_HOME": str(tmp_path), "DATABASE_URL": database_url, "KEEL_MARKET": "synthetic", "KEEL_PLANS": plans}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 
-import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -38,13 +36,6 @@ def scrape(reports: Reports) -> Scraped:
 
 def found(scraped: Scraped, name: str, **labels: str) -> float:
     return scraped[name, frozenset(labels.items())]
-
-
-@pytest.fixture
-def reports(database_url: str) -> Iterator[Reports]:
-    bind = engine(database_url)
-    yield Reports(bind)
-    bind.dispose()
 
 
 def test_every_metric_says_what_the_books_say(reports: Reports, database_url: str) -> None:

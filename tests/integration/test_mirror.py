@@ -21,7 +21,7 @@ from trading.desk import Desk
 from trading.errors import ConfigurationError
 from trading.incidents import incidents
 from trading.risk import Level
-from trading.store.database import connect, engine
+from trading.store.database import connect
 from trading.store.mirroring import SUPABASE, Lag, lag, told_to
 from trading.store.reports import Reports
 
@@ -40,13 +40,6 @@ def desk(database_url: str) -> Iterator[Desk]:
     with quick_desk(database_url) as desk:
         run(desk)
         yield desk
-
-
-@pytest.fixture
-def reports(database_url: str) -> Iterator[Reports]:
-    bind = engine(database_url)
-    yield Reports(bind)
-    bind.dispose()
 
 
 def trade(desk: Desk) -> None:

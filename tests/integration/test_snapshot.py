@@ -25,7 +25,6 @@ from trading.desk import Desk
 from trading.report import gather
 from trading.report.markdown import results
 from trading.risk import Level
-from trading.store.database import engine
 from trading.store.reports import Reports, Scope
 
 DEFAULT = Scope(mode="paper", portfolio="main", plan="default")
@@ -36,13 +35,6 @@ def desk(database_url: str) -> Iterator[Desk]:
     with quick_desk(database_url) as desk:
         run(desk)
         yield desk
-
-
-@pytest.fixture
-def reports(database_url: str) -> Iterator[Reports]:
-    bind = engine(database_url)
-    yield Reports(bind)
-    bind.dispose()
 
 
 def taken(reports: Reports, minutes: int = 30) -> Snapshot:

@@ -22,6 +22,7 @@ from config.halt import halt_file
 from config.settings import PROJECT, Settings
 from config.vitals import code_version, configuration
 from deployments.watchdog import Watchdog
+from tests.builders.plans import PLAN_FILE
 from tests.builders.post import Hook, serving
 from tests.builders.venues import quick_desk
 from trading.cycle import run
@@ -29,15 +30,6 @@ from trading.store.database import connect
 from trading.store.heartbeats import beat, pulse
 
 KEEL = Path(sys.executable).parent / "keel"
-PLAN = """
-name = "default"
-products = ["BTC-USD", "ETH-USD"]
-[strategy]
-name = "crossover"
-[strategy.parameters]
-fast = 3
-slow = 9
-"""
 
 
 @dataclass
@@ -237,7 +229,7 @@ def hook() -> Iterator[Hook]:
 @pytest.fixture
 def environment(database_url: str, tmp_path: Path, hook: Hook) -> dict[str, str]:
     (tmp_path / "plans").mkdir()
-    (tmp_path / "plans" / "default.toml").write_text(PLAN)
+    (tmp_path / "plans" / "default.toml").write_text(PLAN_FILE)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KEEL_", "MAX_", "DATABASE_URL"))}
     return kept | {
         "KEEL_HOME": str(tmp_path),

@@ -150,10 +150,11 @@ def replay(
     """
     from trading.proof import replay as derive
     from trading.store.database import connect
+    from trading.store.roles import Role
 
     with reports() as books:
         wanted, plan, slot_at = _slot_of(books, name, mode, portfolio)
-    with connect(ledger()) as connection:
+    with connect(ledger(), "keel replay", Role.REPORT) as connection:
         found = list(derive(connection, _stored(connection, wanted, plan, slot_at)))
     if as_json:
         print_json(found)

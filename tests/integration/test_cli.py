@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from config.postgres import EmbeddedPostgres
+from config.postgres import APP, DATABASE, EmbeddedPostgres
 from tests.builders.candles import write_generated
 from tests.builders.desks import replay_desk
+from tests.builders.plans import PLAN_FILE
 from trading import cycle as cycles
 from trading.store.database import connect
 
@@ -43,23 +44,12 @@ def settings(home: Path, url: str, market: str) -> dict[str, str]:
     return kept | {"KEEL_HOME": str(home), "DATABASE_URL": url, "KEEL_MARKET": market, "KEEL_PLANS": str(home / "plans")}
 
 
-PLAN = """
-name = "default"
-products = ["BTC-USD", "ETH-USD"]
-[strategy]
-name = "crossover"
-[strategy.parameters]
-fast = 3
-slow = 9
-"""
-
-
 @pytest.fixture(scope="module")
 def traded(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Keel:
     """A ledger after fifty slots; tests of this module only read it, or write what no other one looks at."""
     home = tmp_path_factory.mktemp("cli")
     (home / "plans").mkdir()
-    (home / "plans" / "default.toml").write_text(PLAN)
+    (home / "plans" / "default.toml").write_text(PLAN_FILE)
     folder = write_generated(home / "candles", 5, length=169 + SLOTS + 20)
     postgres.create_database("cli")
     keel = Keel(settings(home, postgres.url("cli"), f"replay:{folder}"))
@@ -69,6 +59,24 @@ def traded(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory)
         for _ in range(SLOTS):
             cycles.run(desk)
     return keel
+
+
+READING = (
+    "orders", "fills", "positions", "pnl", "equity", "costs", "gains --year 2026", "breaker show", "breaks list", "verify",
+    "replay default@SLOT", "watch --once --mode paper --portfolio main --plan default", "export beancount", "status",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", READING)
+def test_a_reading_command_needs_no_more_than_the_login_that_the_stack_has(
+    postgres: EmbeddedPostgres, traded: Keel, command: str
+) -> None:
+    """Other tests read as the cluster's owner, who may do everything: a command that forgot its role would pass there."""
+    postgres.create_database(DATABASE)
+    postgres.ensure_login(APP)
+    slot = traded.json("orders")[0]["slot"].partition("@")[2]
+    plain = Keel(traded.environment | {"DATABASE_URL": postgres.url("cli", APP)})
+    plain(*command.replace("SLOT", slot).split())
 
 
 KEYS = {
@@ -170,7 +178,7 @@ def test_another_market_is_refused(traded: Keel) -> None:
 def fresh(database_url: str, tmp_path: Path) -> Callable[..., Keel]:
     """A new ledger on the synthetic market, whose slots go by the clock."""
     (tmp_path / "plans").mkdir()
-    (tmp_path / "plans" / "default.toml").write_text(PLAN)
+    (tmp_path / "plans" / "default.toml").write_text(PLAN_FILE)
     return lambda **more: Keel(settings(tmp_path, database_url, "synthetic") | more)
 
 

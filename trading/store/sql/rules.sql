@@ -418,11 +418,12 @@ begin
   return 1;
 end $$;
 
--- A day at most, from the ledger's own clock. What is taken back is a row that ends at once.
+-- A day at most, from the ledger's own clock, read once. What is taken back is a row that ends at once.
 create function keel.apply_armings(p jsonb) returns int language plpgsql as $$
+declare at timestamptz := clock_timestamp();
 begin
   insert into keel.arming (id, book, armed_by, reason, armed_at, expires_at)
-  select id, book, armed_by, reason, clock_timestamp(), clock_timestamp() + make_interval(secs => seconds)
+  select id, book, armed_by, reason, at, at + make_interval(secs => seconds)
   from jsonb_to_recordset(p) as x (id uuid, book text, armed_by text, reason text, seconds float);
   return 1;
 end $$;

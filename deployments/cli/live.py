@@ -107,7 +107,8 @@ def divergence(plan: Plan = "default", mode: RealMode = "live", as_json: Json = 
         )
         return
     columns = ("slot", "product", "leg", "side", "signal", "price", "fee", "delay_seconds")
-    print_table("Real against paper", as_rows(told.pairs), columns, "No orders yet, neither real nor on paper.")
+    rows = [row | {name: row[name] and f"{float(row[name]):.6f}" for name in ("price", "fee")} for row in as_rows(told.pairs)]
+    print_table("Real against paper", rows, columns, "No orders yet, neither real nor on paper.")
     print(f"{told.compared} both filled: price {told.price:.6f}, fee {told.fee:.6f} of notional worse; {told.alone} by one alone")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -16,6 +17,7 @@ from config.desk import assembled
 from config.postgres import EmbeddedPostgres
 from tests.builders.plans import LIVELY, NOON, plan
 from tests.builders.venues import QuickExchange, QuietMarket, quick_desk
+from tests.crash import grid
 from trading import cycle as cycles
 from trading import hand
 from trading.breaks import KINDS
@@ -30,6 +32,8 @@ SLOTS = int(os.environ.get("KEEL_RACE_SLOTS", "20"))
 LATE = int(os.environ.get("KEEL_LATE_RUNS", "60"))
 PRICES = {"BTC-USD": "50000", "ETH-USD": "2000"}
 FORK = multiprocessing.get_context("fork")
+COUNTED: Counter[tuple[str, str]] = Counter()
+"""Slots by fault and what was made of them; each test adds its own and writes the table anew."""
 
 
 def racer(url: str, barrier: Barrier, slots: int, late: float) -> None:
@@ -63,6 +67,9 @@ def test_schedulers_that_race_trade_each_slot_once(database_url: str, racers: in
         slots = owner.execute("select count(*) from keel.cycle where state = 'done'").fetchone()
         assert slots == (SLOTS + 1,)
     assert [check for check in verify(database_url).checks if not check.ok] == []
+    COUNTED[f"{racers} schedulers race", "slots"] = SLOTS
+    COUNTED[f"{racers} schedulers race", "orders"] = int(str(made))
+    grid.write("races", COUNTED, 0)
 
 
 def test_a_flood_of_late_runs_trades_nothing_and_each_is_written_down(database_url: str) -> None:
@@ -80,6 +87,8 @@ def test_a_flood_of_late_runs_trades_nothing_and_each_is_written_down(database_u
             "select count(*), count(*) filter (where reason <> '') from keel.cycle where state = 'skipped'"
         ).fetchone()
         assert rows == (LATE, LATE)
+    COUNTED["a flood of late runs", "slots"] = LATE
+    grid.write("races", COUNTED, 0)
 
 
 @pytest.fixture

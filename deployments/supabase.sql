@@ -36,6 +36,11 @@ create table if not exists public.pnl (
   cash numeric not null, realised numeric not null, unrealised numeric not null, fees numeric not null, seq bigint not null,
   recorded_at timestamptz not null
 );
+create table if not exists public.risk_metrics (          -- ratios of equity; null: it could not be known
+  key text primary key, book text not null, plan text not null, at timestamptz not null, daily_loss numeric,
+  daily_loss_usd numeric, drawdown numeric, open_positions int, largest_position_share numeric, volatility numeric,
+  consecutive_errors int, seq bigint not null, recorded_at timestamptz not null
+);
 create table if not exists public.breaker_events (
   key text primary key, scope text not null, generation bigint not null, state text not null, level text, reason text,
   seq bigint not null, recorded_at timestamptz not null
@@ -49,7 +54,7 @@ do $$
 declare
   name text;
 begin
-  foreach name in array array['orders', 'order_events', 'fills', 'positions', 'pnl', 'breaker_events', 'reports'] loop
+  foreach name in array array['orders', 'order_events', 'fills', 'positions', 'pnl', 'risk_metrics', 'breaker_events', 'reports'] loop
     execute format('alter table public.%I enable row level security', name);
     execute format('revoke all on public.%I from anon, authenticated', name);
     execute format('grant select on public.%I to authenticated', name);

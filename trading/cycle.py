@@ -69,6 +69,8 @@ class Cycle:
     """Approved, but not let through: by the breaker, by the checks of live trading, or because the run is late."""
     breaker: breakers.Verdict | None = None
     violations: list[breakers.Violation] = field(default_factory=list)
+    figures: breakers.RiskFigures | None = None
+    """What the breaker looked at; None when nothing was decided."""
     executed: Settled = field(default_factory=Settled)
     reconciliation: reconciling.Reconciliation | None = None
     summary: dict[str, Any] = field(default_factory=dict)
@@ -148,7 +150,9 @@ def _slot(desk: Desk, scheduled_at: datetime | None) -> datetime | None:
 def settle_orders(desk: Desk, cycle: Cycle) -> None:
     """Resolves whatever earlier runs left: see `trading.settlement`. Then asks whether this desk may send at all."""
     cycle.settled = settlement.settle(desk)
-    desk.check_safety()
+    cycle.violations = watching.watch_safety(desk)
+    if cycle.violations:  # what rests goes now: a later step may fail
+        cycle.settled.join(settlement.settle(desk))
 
 
 def fetch_prices(desk: Desk, cycle: Cycle) -> None:
@@ -206,18 +210,19 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
         return
     plan = desk.plan
     consecutive, operations, failed = desk.books.errors(desk.book, plan.name)
-    figures = breakers.risk_figures(
+    cycle.figures = figures = breakers.risk_figures(
         cycle.portfolio, cycle.market, consecutive_errors=consecutive, operations=operations, failed_operations=failed
     )
     scope = f"strategy:{desk.book}:{plan.name}"
     found = {row.scope: row for row in desk.books.breakers([scope])}
     if scope in found:
         before = found[scope]
-        cycle.violations = breakers.judge(plan.breaker, figures, plan.limits)
-        after = breakers.advance(before, cycle.violations, plan.breaker, cycle.market_at)
+        violations = breakers.judge(plan.breaker, figures, plan.limits)
+        cycle.violations += violations
+        after = breakers.advance(before, violations, plan.breaker, cycle.market_at)
         if after.generation != before.generation:
             change = Change()
-            found_by = [violation.to_dict() for violation in cycle.violations]
+            found_by = [violation.to_dict() for violation in violations]
             change.breaker(after, before, actor="breaker", violations=found_by)
             desk.journal.record("breaker", change)
     watching.hold_products(desk, cycle.refused)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trading.absorber import describe
 from trading.market import interval_seconds
 from trading.money import ZERO, stamp, text
+from trading.store.rows import plain
 from trading.strategies import explain
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def summarise(desk: Desk, cycle: Cycle, portfolio: Portfolio, equity: Decimal | 
                    "realised": text(portfolio.realised), "fees": text(portfolio.fees),
                    "unrealised": _text(portfolio.unrealised(cycle.market.quotes) if cycle.market else None)},
         "breaker": {"state": breaker.state.value, "scope": breaker.scope, "reason": breaker.reason} if breaker else None,
+        "risk": plain(cycle.figures) if cycle.figures else None,
         "reconciliation": cycle.reconciliation.to_dict() if cycle.reconciliation else None,
         "doubts": cycle.settled.in_doubt + cycle.executed.in_doubt,
         "unsafe": [str(check) for check in desk.safety.failed],

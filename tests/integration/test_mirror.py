@@ -72,6 +72,8 @@ def test_what_was_traded_stands_in_the_mirror(desk: Desk, reports: Reports, proj
     [position] = project.rows("positions")
     assert (position["state"], Decimal(str(position["quantity"]))) == ("open", Decimal("0.0005"))
     assert [row["equity"] for row in project.rows("pnl")] == [1000, 1000]
+    [risk] = project.rows("risk_metrics")
+    assert (risk["open_positions"], risk["drawdown"], risk["plan"]) == (0, 0, "default")
     assert [row["reason"] for row in project.rows("breaker_events") if row["state"] == "open"] == ["a drill"]
     steps = {(row["from_state"], row["to_state"]) for row in project.rows("order_events")}
     assert {("staged", "sending"), ("open", "filled")} <= steps

@@ -14,7 +14,7 @@ from trading.store.reports import Reports
 
 BATCH = 200
 """Changes that are told together: one request for each table."""
-TABLES = ("orders", "order_events", "fills", "positions", "pnl", "breaker_events")
+TABLES = ("orders", "order_events", "fills", "positions", "pnl", "risk_metrics", "breaker_events")
 """Told in this order, so that what a row refers to is there before it."""
 
 

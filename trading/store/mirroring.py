@@ -78,6 +78,7 @@ def _rows(reports: Reports, seq: int, at: str, payload: Mapping[str, Any]) -> di
         "fills": [_pick(fill, f"{fill['book']}:{fill['entry_id']}", _FILL) for fill in fills],
         "positions": list(_positions(reports, [fill["client_order_id"] for fill in fills])),
         "pnl": [_pick(row, f"{row['book']}:{row['plan']}:{row['at']}", _PNL) for row in payload.get("equity", ())],
+        "risk_metrics": list(_risk(payload.get("cycles", ()))),
         "breaker_events": [_pick(row, f"{row['scope']}:{row['generation']}", _BREAKER) for row in payload.get("breakers", ())],
     }
     return {table: [row | {"seq": seq, "recorded_at": at} for row in rows] for table, rows in tables.items() if rows}
@@ -85,11 +86,22 @@ def _rows(reports: Reports, seq: int, at: str, payload: Mapping[str, Any]) -> di
 
 _FILL = ("book", "entry_id", "client_order_id", "product", "side", "quantity", "price", "fee", "fee_asset", "traded_at")
 _PNL = ("book", "plan", "at", "equity", "cash", "realised", "unrealised", "fees")
+_RISK = ("daily_loss", "daily_loss_usd", "drawdown", "open_positions", "largest_position_share", "volatility",
+         "consecutive_errors")  # fmt: skip
 _BREAKER = ("scope", "generation", "state", "level", "reason")
 
 
 def _pick(row: Mapping[str, Any], key: str, names: tuple[str, ...]) -> Row:
     return {"key": key} | {name: row.get(name) for name in names}
+
+
+def _risk(cycles: Any) -> Iterator[Row]:
+    """What the breaker looked at in a run that decided; a figure that could not be known is null."""
+    for cycle in cycles:
+        summary = cycle.get("summary") or {}
+        if figures := summary.get("risk"):
+            owner = {"book": cycle["book"], "plan": cycle["plan"], "at": summary["market_at"]}
+            yield {"key": ":".join(owner.values())} | owner | {name: figures.get(name) for name in _RISK}
 
 
 def _events(events: Any) -> Iterator[Row]:

@@ -14,6 +14,7 @@ from trading.market import Market
 from trading.money import ZERO
 from trading.orders import Request, Side, slot_name
 from trading.risk import Approved
+from trading.store.database import connect
 from trading.store.journal import Change
 
 SLOT_ORDERS = 100
@@ -35,6 +36,8 @@ def filled(url: str, orders: int, products: int = 10) -> Iterator[Desk]:
             send(desk, 0, stage(desk, intents_of(desk, slot_name(desk.plan.name, at), approved, quotes), quotes))
             _mark(desk, market)
         _claim(desk, market)
+        with connect(url) as owner:
+            owner.execute("analyze")  # as Postgres's own upkeep has done within a minute
         yield desk
 
 

@@ -105,7 +105,7 @@ def checks_of(desk: Desk, exchange: CoinbaseExchange, venue: Venue, settings: Se
     def check() -> Safety:
         return Safety((
             *venue.problems,
-            *check_venue(exchange, desk.plan.products, wall_clock()),
+            *check_venue(exchange, desk.plan.products, wall_clock),
             *check_standing(_standing(desk, settings), desk.wall()),
         ))  # fmt: skip
 

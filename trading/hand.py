@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from trading import execution, settlement
+from trading import execution, settlement, watching
 from trading.absorber import held_account
 from trading.desk import Desk, day_start, evaluation_row, open_books, see_market
 from trading.errors import Busy, ConfigurationError, OutcomeUnknown
@@ -62,7 +62,8 @@ def place(desk: Desk, request: Request, reference: str | None = None) -> HandOrd
     """
     with at_the_desk(desk):
         settlement.settle(desk)
-        desk.check_safety()
+        if watching.watch_safety(desk):
+            settlement.settle(desk)  # cancels what the breaker that just opened wants gone
         slot = f"hand:{reference or desk.books.next_hand_reference(desk.book)}"
         found = _known(desk, slot)
         if found is not None and (found.order is None or found.order.state is not State.STAGED):

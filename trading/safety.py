@@ -7,18 +7,18 @@ A few checks bind new risk only (the arming): when one of them fails, exits and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from decimal import Decimal
+from typing import NamedTuple, Protocol
 
 from trading.errors import Unanswered
 from trading.exchange.port import FeeTier
 from trading.market import Product
-from trading.money import text
+from trading.money import ZERO, text
 from trading.orders import Mode, Side
+from trading.risk.watches import VENUE_CLOCK_SECONDS
 
-SKEW_MOST = timedelta(seconds=10)
-"""Between our clock and the venue's: its signatures live two minutes, and a day's limits are counted by our clock."""
 RECONCILED_MOST = timedelta(hours=26)
 ANCHORED_MOST = timedelta(hours=26)
 """A day and a little: the daily flows reconcile and anchor, and every run does."""
@@ -36,6 +36,8 @@ class SafetyCheck:
     """With the command that brings it about, where there is one."""
     risk_only: bool = False
     """True if its failure stops new risk and lets exits pass."""
+    observed: Decimal | None = field(default=None)
+    """The figure that a watch judges (`WATCHED_BY`); None where there is none, or where the venue did not tell it."""
 
     def __str__(self) -> str:
         return f"{self.name}: found {self.found}, expected {self.expected}"
@@ -55,6 +57,20 @@ class Safety:
     def ok(self) -> bool:
         return bool(self.checks) and not self.failed
 
+    @property
+    def signs(self) -> dict[str, Decimal | None]:
+        """What the venue told that a watch judges. What it did not tell is no sign: this run sends nothing anyway.
+
+        Rights count while the portfolio is armed: before, keys may come and go, and nobody has said yes to them.
+        """
+        armed = any(check.ok for check in self.checks if check.name == "arming")
+        found: dict[str, Decimal | None] = {}
+        for check in self.checks:
+            code = WATCHED_BY.get(check.name)
+            if code is not None and check.observed is not None and (armed or code != "permission_drift"):
+                found[code] = (found.get(code) or ZERO) + check.observed
+        return found
+
     def forbids(self, side: Side) -> str:
         """Why an order of that side may not be sent; empty when it may. On a spot venue a sale takes no new risk."""
         if not self.checks:
@@ -62,6 +78,9 @@ class Safety:
         stops = [check for check in self.failed if not check.risk_only or side is Side.BUY]
         return "; ".join(map(str, stops))
 
+
+WATCHED_BY = {"clock": "venue_clock_seconds", "key_permissions": "permission_drift", "view_permissions": "permission_drift"}
+"""Check -> the watch that its figure goes to: it opens a breaker, where the failed check only forbids this run's orders."""
 
 PASSED = Safety((SafetyCheck(name="mode", ok=True, found="paper", expected="paper"),))
 """Of a paper desk: no real order can come of it."""
@@ -105,13 +124,22 @@ class Standing:
     """Empty if the plan's money is within its step of the capital ramp; else what is over it."""
 
 
-def check_venue(venue: LiveVenue, products: Iterable[str], now: datetime) -> list[SafetyCheck]:
-    """What the venue says of key, clock, fees and products. A question without an answer is a failed check."""
+class _Answer(NamedTuple):
+    ok: bool
+    found: str
+    observed: Decimal | None = None
+
+
+def check_venue(venue: LiveVenue, products: Iterable[str], clock: Callable[[], datetime]) -> list[SafetyCheck]:
+    """What the venue says of key, clock, fees and products. A question without an answer is a failed check.
+
+    `clock` tells our wall time: it is read at the question, for the answers before it may have taken their time.
+    """
     wanted = list(products)
     return [
         *_asked("key_permissions", "a key that may view and trade, and not transfer", lambda: _permissions(venue)),
         *_asked("view_permissions", "a second key, which may only view", lambda: _view_permissions(venue)),
-        *_asked("clock", f"within {SKEW_MOST.total_seconds():.0f} s of the venue's", lambda: _clock(venue, now)),
+        *_asked("clock", f"within {VENUE_CLOCK_SECONDS} s of the venue's", lambda: _clock(venue, clock)),
         *_asked("fee_tier", "the account's fee rates", lambda: _fees(venue)),
         *_asked("products", f"{', '.join(wanted)} open for trading", lambda: _products(venue, wanted)),
     ]
@@ -150,22 +178,26 @@ def check_standing(standing: Standing, now: datetime) -> list[SafetyCheck]:
     ]  # fmt: skip
 
 
-def _asked(name: str, expected: str, ask: Callable[[], tuple[bool, str]]) -> Iterable[SafetyCheck]:
+def _asked(name: str, expected: str, ask: Callable[[], _Answer]) -> Iterable[SafetyCheck]:
     try:
-        ok, found = ask()
+        answer = ask()
     except Unanswered as error:
-        ok, found = False, f"no answer ({error})"
-    yield SafetyCheck(name=name, ok=ok, found=found, expected=expected)
+        answer = _Answer(ok=False, found=f"no answer ({error})")
+    yield SafetyCheck(name=name, ok=answer.ok, found=answer.found, expected=expected, observed=answer.observed)
 
 
-def _permissions(venue: LiveVenue) -> tuple[bool, str]:
-    may = venue.permissions()
-    return may.can_view and may.can_trade and not may.can_transfer, f"a key that may {rights(may)}"
+def _permissions(venue: LiveVenue) -> _Answer:
+    return _expecting(venue.permissions(), trades=True)
 
 
-def _view_permissions(venue: LiveVenue) -> tuple[bool, str]:
-    may = venue.view_permissions()
-    return may.can_view and not may.can_trade and not may.can_transfer, f"a key that may {rights(may)}"
+def _view_permissions(venue: LiveVenue) -> _Answer:
+    return _expecting(venue.view_permissions(), trades=False)
+
+
+def _expecting(may: KeyRights, *, trades: bool) -> _Answer:
+    """Observed is the number of rights that are there and should not be, or the other way round."""
+    differing = (not may.can_view) + (may.can_trade is not trades) + may.can_transfer
+    return _Answer(not differing, f"a key that may {rights(may)}", Decimal(differing))
 
 
 def rights(may: KeyRights) -> str:
@@ -174,21 +206,24 @@ def rights(may: KeyRights) -> str:
     return " and ".join(name for name, has in allowed.items() if has) or "nothing"
 
 
-def _clock(venue: LiveVenue, now: datetime) -> tuple[bool, str]:
-    skew = abs(venue.venue_time() - now)
-    return skew <= SKEW_MOST, f"{skew.total_seconds():.1f} s"
+def _clock(venue: LiveVenue, clock: Callable[[], datetime]) -> _Answer:
+    """As much as is certain: within the time that the answer took, with its retries, the venue's clock may have told anything."""
+    before, told, after = clock(), venue.venue_time(), clock()
+    skew = max(before - told, told - after, timedelta())
+    seconds = Decimal(str(skew.total_seconds()))
+    return _Answer(seconds <= VENUE_CLOCK_SECONDS, f"{seconds:.1f} s", seconds)
 
 
-def _fees(venue: LiveVenue) -> tuple[bool, str]:
+def _fees(venue: LiveVenue) -> _Answer:
     tier = venue.fee_tier()
-    return True, f"maker {text(tier.maker)}, taker {text(tier.taker)}"
+    return _Answer(ok=True, found=f"maker {text(tier.maker)}, taker {text(tier.taker)}")
 
 
-def _products(venue: LiveVenue, wanted: list[str]) -> tuple[bool, str]:
+def _products(venue: LiveVenue, wanted: list[str]) -> _Answer:
     listed = venue.products(wanted)
     problems = [f"{id_} not listed" for id_ in wanted if id_ not in listed]
     problems += [f"{id_} closed by its flags" for id_ in wanted if id_ in listed and not listed[id_].tradable]
-    return not problems, ", ".join(problems) or "all open"
+    return _Answer(not problems, ", ".join(problems) or "all open")
 
 
 def needs_checks(mode: Mode) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from trading.desk import Desk
 from trading.market import Market
@@ -10,6 +11,7 @@ from trading.money import ONE, ZERO
 from trading.portfolio import Portfolio
 from trading.risk import Cause, Level, Refused, Violation
 from trading.risk.watches import Signs, Where, judge_signs
+from trading.safety import WATCHED_BY
 from trading.store.halting import tighten
 from trading.store.signs import told
 
@@ -34,13 +36,25 @@ def plan_signs(desk: Desk, portfolio: Portfolio, market: Market) -> Signs:
     }
 
 
-def open_for(desk: Desk, signs: Signs) -> list[Violation]:
-    """Opens the breaker of each watch that trips on these signs."""
+def watch_safety(desk: Desk) -> list[Violation]:
+    """Makes the checks of live trading, and opens what their facts ask for; returns what tripped. Called once per run."""
+    safety = desk.check_safety()
+    words: dict[str, str] = {}
+    for check in safety.failed:
+        code = WATCHED_BY.get(check.name, "")
+        words[code] = "; ".join(filter(None, (words.get(code), str(check))))
+    return open_for(desk, safety.signs, words)
+
+
+def open_for(desk: Desk, signs: Signs, words: Mapping[str, str] = MappingProxyType({})) -> list[Violation]:
+    """Opens the breaker of each watch that trips on these signs; `words` tell by code what a figure alone would not."""
     found = judge_signs(signs, desk.plan.breaker, desk.plan.controls)
     for one, violation in found:
+        told = words.get(one.code, "")
+        reason = f"{violation.message}; {told}" if told else violation.message
         tighten(
-            desk.journal, _scope(desk, one.where), one.level, violation.message, desk.market_now(), actor="breaker",
-            cause=one.cause, rules=desk.plan.breaker, evidence=[violation.to_dict()],
+            desk.journal, _scope(desk, one.where), one.level, reason, desk.market_now(), actor="breaker", cause=one.cause,
+            rules=desk.plan.breaker, evidence=[violation.to_dict() | ({"found": told} if told else {})],
         )  # fmt: skip
     return [violation for _, violation in found]
 

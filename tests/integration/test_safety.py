@@ -27,11 +27,13 @@ from tests.builders.simulator import Running, running
 from trading import cycle as cycles
 from trading import hand, rollout
 from trading.desk import Desk
-from trading.errors import ConfigurationError
-from trading.orders import Mode, Request
+from trading.errors import ConfigurationError, Unanswered
+from trading.exchange.coinbase import KeyPermissions
+from trading.exchange.port import Status
+from trading.orders import Mode, OrderType, Request, TimeInForce
 from trading.plan import Plan
 from trading.reconcile import reconcile
-from trading.risk import Level
+from trading.risk import BreakerRow, BreakerState, Cause, Level
 from trading.safety import Safety
 
 PLAN = plan(
@@ -167,6 +169,96 @@ def test_a_desk_that_nobody_gave_checks_sends_nothing(live: Live) -> None:
         desk.ask_safety = Safety
         count, said = sent(desk, venue, buy(), sell())
         assert (count, said.count("the checks of live trading have not been made")) == (0, 2)
+
+
+# ------------------------------------------------------------------------------- what the venue's answers open besides
+
+
+def may(*, trade: bool, transfer: bool = False, view: bool = True) -> Callable[[], KeyPermissions]:
+    rights = KeyPermissions(can_view=view, can_trade=trade, can_transfer=transfer, portfolio="main")
+    return lambda: rights
+
+
+def venue_breaker(desk: Desk) -> tuple[BreakerRow, list[dict[str, str]]]:
+    """As it stands, and the evidence of its last move."""
+    (row,) = desk.books.breakers([f"venue:{desk.exchange.name}"])
+    query = "select violations from keel.breaker_event where scope = %s order by generation desc limit 1"
+    found = desk.books.connection.execute(query, (row.scope,)).fetchone()
+    assert found is not None
+    return row, found[0]  # type: ignore[return-value]
+
+
+DRIFTS = {
+    "may transfer": ("permissions", may(trade=True, transfer=True), "1", "key_permissions: found a key that may view and trade"),
+    "may trade no longer": ("permissions", may(trade=False), "1", "key_permissions: found a key that may view, expected"),
+    "may nothing": ("permissions", may(trade=False, view=False), "2", "key_permissions: found a key that may nothing, expected"),
+    "the one that views may trade": ("view_permissions", may(trade=True), "1", "view_permissions: found a key that may view and"),
+}
+
+
+@pytest.mark.parametrize("case", DRIFTS)
+def test_an_armed_key_whose_rights_change_opens_the_venues_breaker_and_what_rests_is_cancelled(live: Live, case: str) -> None:
+    question, answer, observed, words = DRIFTS[case]
+    with live.desk() as (desk, venue):
+        let_go(desk, live.settings)
+        resting = hand.place(desk, buy(type=OrderType.LIMIT, limit_price=Decimal(49000), time_in_force=TimeInForce.GTC)).order
+        assert resting is not None
+        setattr(venue, question, answer)
+        count, said = sent(desk, venue, buy(), sell())
+        assert (count, said.count(words)) == (0, 2), said
+        row, evidence = venue_breaker(desk)
+        assert (row.state, row.level, row.cause) == (BreakerState.OPEN, Level.CANCEL, Cause.DOUBT)
+        assert row.reason.startswith(f"permission_drift: observed {observed}, limit 0; {words}")
+        [told] = evidence
+        found = told.pop("found")
+        assert found.startswith(words)
+        assert told == {"code": "permission_drift", "observed": observed, "limit": "0", "level": "cancel"}
+        assert venue.placed[str(resting.exchange_order_id)].status is Status.CANCELLED
+
+
+@pytest.mark.parametrize("seconds", [-11.5, 11.5])
+def test_a_clock_that_is_off_the_venues_opens_its_breaker_for_new_risk(live: Live, seconds: float) -> None:
+    with live.desk() as (desk, venue):
+        let_go(desk, live.settings)
+        venue.venue_time = lambda: datetime.now(UTC) + timedelta(seconds=seconds)  # type: ignore[method-assign]
+        count, said = sent(desk, venue, buy())
+        assert count == 0
+        assert "the breaker venue:coinbase is open (no_new): venue_clock_seconds: observed 11." in said
+        row, [told] = venue_breaker(desk)
+        assert (row.level, row.cause) == (Level.NO_NEW, Cause.DOUBT)
+        assert (told["code"], told["limit"], told["found"].startswith("clock: found 11.")) == ("venue_clock_seconds", "10", True)
+
+
+def test_a_clock_within_the_tolerance_and_an_answer_that_is_missing_open_nothing(live: Live) -> None:
+    def silent() -> KeyPermissions:
+        raise Unanswered("away")
+
+    with live.desk() as (desk, venue):
+        let_go(desk, live.settings)
+        venue.venue_time = lambda: datetime.now(UTC) + timedelta(seconds=9.5)  # type: ignore[method-assign]
+        assert sent(desk, venue, buy())[0] == 1
+        venue.permissions = silent  # type: ignore[method-assign]
+        assert sent(desk, venue, buy())[0] == 0, "but nothing is sent without an answer"
+        assert venue_breaker(desk)[0].state is BreakerState.HALF_OPEN
+
+
+def test_the_keys_of_a_portfolio_that_is_not_armed_may_come_and_go(live: Live) -> None:
+    with live.desk() as (desk, venue):
+        let_go(desk, live.settings)
+        rollout.disarm(desk, "new keys")
+        venue.permissions = may(trade=True, transfer=True)  # type: ignore[method-assign]
+        count, said = sent(desk, venue, buy())
+        assert (count, "key_permissions: found" in said) == (0, True)
+        assert venue_breaker(desk)[0].state is BreakerState.HALF_OPEN
+
+
+def test_a_run_tells_what_the_venues_answers_opened(live: Live) -> None:
+    with live.desk() as (desk, venue):
+        let_go(desk, live.settings)
+        venue.permissions = may(trade=False)  # type: ignore[method-assign]
+        cycle = cycles.run(desk)
+        assert [violation.code for violation in cycle.violations] == ["permission_drift"]
+        assert cycle.summary["breaker"]["reason"].startswith("permission_drift: observed 1, limit 0; key_permissions: found")
 
 
 # --------------------------------------------------------------------------------------------------- the two hosts

@@ -69,7 +69,7 @@ class SilentVenue:
 
 def test_the_live_page_tells_every_check_and_what_its_failure_stops() -> None:
     nothing = Standing(reconciled_at=None, open_breaks=0, breaker="", armed_until=None, anchor_age=None, chain="", ramp="")
-    asked = check_venue(SilentVenue(), ["BTC-USD"], NOON)
+    asked = check_venue(SilentVenue(), ["BTC-USD"], lambda: NOON)
     assert not any(check.ok for check in asked)
     checks = [*settings_checks(Mode.LIVE), *asked, *check_standing(nothing, NOON)]
     page = (PROJECT / "docs" / "live.md").read_text()

@@ -66,7 +66,7 @@ def failed(checks: list[SafetyCheck]) -> list[str]:
 
 def test_a_sound_standing_and_a_sound_venue_fail_nothing() -> None:
     assert failed(check_standing(SOUND, NOON)) == []
-    assert failed(check_venue(Venue(), ["BTC-USD"], NOON)) == []
+    assert failed(check_venue(Venue(), ["BTC-USD"], lambda: NOON)) == []
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,51 @@ def rights(**changes: bool) -> KeyPermissions:
     ],
 )
 def test_each_condition_of_the_venue_fails_alone_and_an_answer_that_is_missing_is_a_failure(venue: Venue, name: str) -> None:
-    assert failed(check_venue(venue, ["BTC-USD"], NOON)) == [name]
+    assert failed(check_venue(venue, ["BTC-USD"], lambda: NOON)) == [name]
 
 
 @pytest.mark.parametrize("seconds", [-10, 0, 10])
 def test_a_clock_within_ten_seconds_is_in_step(seconds: int) -> None:
-    assert failed(check_venue(Venue(at=NOON + seconds * SECOND), ["BTC-USD"], NOON)) == []
+    assert failed(check_venue(Venue(at=NOON + seconds * SECOND), ["BTC-USD"], lambda: NOON)) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "signs"),
+    [
+        (Venue(), ("0", "0")),
+        (Venue(rights=rights(can_transfer=True)), ("1", "0")),
+        (Venue(rights=rights(can_view=False, can_trade=False)), ("2", "0")),
+        (Venue(view_rights=rights()), ("1", "0")),
+        (Venue(rights=rights(can_trade=False), view_rights=rights(can_transfer=True)), ("3", "0")),
+        (Venue(at=NOON + 11 * SECOND), ("0", "11")),
+        (Venue(at=NOON - SECOND / 10), ("0", "0.1")),
+    ],
+)
+def test_what_the_venue_tells_goes_to_the_watches_as_figures(told: Venue, signs: tuple[str, str]) -> None:
+    safety = Safety((*check_venue(told, ["BTC-USD"], lambda: NOON), *check_standing(SOUND, NOON)))
+    drift, clock = map(Decimal, signs)
+    assert safety.signs == {"permission_drift": drift, "venue_clock_seconds": clock}
+
+
+def test_what_the_venue_does_not_tell_is_no_sign() -> None:
+    for silent, left in (("time", {"permission_drift"}), ("permissions", {"permission_drift", "venue_clock_seconds"})):
+        safety = Safety((*check_venue(Venue(silent=silent), ["BTC-USD"], lambda: NOON), *check_standing(SOUND, NOON)))
+        assert not safety.ok
+        assert safety.signs.keys() == left
+
+
+def test_the_rights_of_keys_that_nobody_armed_are_no_sign() -> None:
+    told = check_venue(Venue(rights=rights(can_transfer=True)), ["BTC-USD"], lambda: NOON)
+    for standing in (SOUND, replace(SOUND, armed_until=NOON), replace(SOUND, armed_until=None)):
+        signs = Safety((*told, *check_standing(standing, NOON))).signs
+        assert ("permission_drift" in signs) == (standing is SOUND)
+
+
+@pytest.mark.parametrize(("told_after", "ok"), [(0, True), (-10, True), (-11, False), (30, True), (40, True), (41, False)])
+def test_an_answer_that_takes_its_time_says_nothing_of_the_clock_within_that_time(told_after: int, ok: bool) -> None:
+    times = iter((NOON, NOON + 30 * SECOND))
+    checks = check_venue(Venue(at=NOON + told_after * SECOND), ["BTC-USD"], lambda: next(times))
+    assert failed(checks) == ([] if ok else ["clock"])
 
 
 def check(name: str, *, ok: bool, risk_only: bool = False) -> SafetyCheck:

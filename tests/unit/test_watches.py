@@ -24,6 +24,8 @@ EDGES = {
     "doubt_age_seconds": ("120", "119.9"),
     "doubts": ("2", "1"),
     "clock_offset_seconds": ("1.01", "1"),
+    "venue_clock_seconds": ("10.001", "10"),
+    "permission_drift": ("1", "0"),
     "clock_step_seconds": ("1.01", "1"),
     "disk_used": ("0.901", "0.90"),
     "code_versions": ("2", "1"),

@@ -189,7 +189,7 @@ CONTROLS = (
     Control(
         "Live arming",
         "Nothing trades real money by accident, or for longer than somebody looks.",
-        (),
+        ("permission_drift", "venue_clock_seconds"),
         (),
         "See [deployment](deployment.md): the checks before live trading, and a person's word for a day at most.",
     ),

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from trading.money import ONE
+from trading.money import ONE, ZERO
 from trading.plan import BreakerRules, Controls
 from trading.risk.breaker import Cause, Level, Violation
 
 Signs = Mapping[str, Decimal | None]
+
+VENUE_CLOCK_SECONDS = Decimal(10)
+"""Between our clock and the venue's: its signatures live two minutes, and a day's limits are counted by our clock."""
 
 
 class Where(StrEnum):
@@ -75,8 +78,14 @@ WATCHES = (
           limit=lambda rules, _: Decimal(rules.max_doubts), means="orders whose fate is unknown",
           do="`keel reconcile`; what stays in doubt is looked for at the venue by its client id"),
     Watch(code="clock_offset_seconds", where=Where.GLOBAL, level=Level.NO_NEW, cause=Cause.DOUBT, above=True,
-          limit=_fixed(ONE), means="this machine's clock against the ledger's, or against the venue's",
+          limit=_fixed(ONE), means="this machine's clock against the ledger's",
           do="look at the time service of this machine (`timedatectl`); trade again once it is in step"),
+    Watch(code="venue_clock_seconds", where=Where.VENUE, level=Level.NO_NEW, cause=Cause.DOUBT, above=True,
+          limit=_fixed(VENUE_CLOCK_SECONDS), means="this machine's clock against the venue's",
+          do="look at the time service of this machine (`timedatectl`); if it is in step, at the venue's status page"),
+    Watch(code="permission_drift", where=Where.VENUE, level=Level.CANCEL, cause=Cause.DOUBT, above=True,
+          limit=_fixed(ZERO), means="rights that the venue gives the two keys otherwise than they were armed with",
+          do="if it was not you, revoke the keys at the venue; `keel credentials rotate`, `keel check-live`, resume, arm anew"),
     Watch(code="clock_step_seconds", where=Where.GLOBAL, level=Level.NO_NEW, cause=Cause.DOUBT, above=True,
           limit=_fixed(ONE), means="how far this machine's clock is behind a time that it has told before",
           do="as for the offset: somebody or something set the clock back"),

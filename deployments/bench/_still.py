@@ -73,8 +73,11 @@ def see(desk: Desk, at: datetime, products: tuple[str, ...] = PRODUCTS) -> Marke
 
 
 @contextmanager
-def ledger() -> Iterator[str]:
-    """URL of a migrated ledger in a Postgres of its own, gone at the end of the block; beside it the table `bare`."""
+def ledger(commit_delay: int = 0) -> Iterator[str]:
+    """URL of a migrated ledger in a Postgres of its own, gone at the end of the block; beside it the table `bare`.
+
+    Every commit waits `commit_delay` microseconds before it is flushed (Postgres's setting of that name): a slower disk.
+    """
     with tempfile.TemporaryDirectory() as folder:
         server = EmbeddedPostgres(Path(folder) / "postgres", find_binaries(None), os.environ.get("KEEL_PG_USER"))
         server.start()
@@ -83,6 +86,9 @@ def ledger() -> Iterator[str]:
             url = server.url("bench")
             migrate(url)
             with connect(url) as connection:
+                connection.execute("alter system set commit_siblings = 0")  # the delay holds for a lone writer too
+                connection.execute(f"alter system set commit_delay = {commit_delay:d}".encode())
+                connection.execute("select pg_reload_conf()")
                 connection.execute(
                     "create table bare (id bigserial primary key, product text, side text, quantity numeric, reply text)"
                 )

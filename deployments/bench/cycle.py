@@ -4,6 +4,7 @@ ours    a whole cycle for N products, of which all N are traded: gate, ledger, c
 floor   one bulk price call, N order calls, N one-row commits, at the same venue over the same kind of connection; with
         Prefect also a flow of as many empty tasks
 
+`--commit-delay 1000` lets every commit, the floor's too, wait so many microseconds more, as on a slower disk.
 Both are warm: imports are done, connections are open, candles of the past are stored.
 """
 
@@ -107,12 +108,12 @@ def floor(client: venue.Client, connection: Connection, count: int, slot: dateti
         )
 
 
-def run(products: int = 10, *, bare: bool = False, rounds: int = 7) -> dict[str, Any]:
+def run(products: int = 10, *, bare: bool = False, rounds: int = 7, commit_delay: int = 0) -> dict[str, Any]:
     """Seconds of ours and of the floor (medians over rounds in turn) and their ratio, ours ÷ floor."""
     with ExitStack() as stack:
         if not bare:
             stack.enter_context(prefect_server())
-        url = stack.enter_context(ledger())
+        url = stack.enter_context(ledger(commit_delay))
         ours_address, floor_address = (stack.enter_context(venue.running()) for _ in range(2))
         _store_the_past(url, ours_address, products)
         desk = stack.enter_context(bench_desk(url, venue.Client(*ours_address), products))

@@ -6,6 +6,8 @@ floor   the same number of inserts of one row, each committed by itself, over th
 
 A batch of orders shares the commits of the ledger; the exchange still commits each order before it answers.
 
+`--commit-delay 1000` lets every commit, the floor's too, wait so many microseconds more, as on a slower disk.
+
 Beside it, in the same rounds, the same path over a ledger without its hash chain and without the rules of balance: what they
 cost is the share of orders per second that goes with them.
 """
@@ -32,9 +34,9 @@ NOT_JUDGED = cast("Evaluation", None)
 """What is measured begins where validation ends; execution looks at the request alone."""
 
 
-def run(orders: int = 20, rounds: int = 25, batch: int = 100) -> dict[str, Any]:
+def run(orders: int = 20, rounds: int = 25, batch: int = 100, commit_delay: int = 0) -> dict[str, Any]:
     """Seconds per order of ours and of the floor (medians over rounds in turn); `rate_ratio` = floor ÷ ours."""
-    with ledger() as url, still_desk(url) as desk, connect(url) as connection, unruled(url) as bare_desk:
+    with ledger(commit_delay) as url, still_desk(url) as desk, connect(url) as connection, unruled(url) as bare_desk:
         times, bare_times = slot_times(), slot_times()
         _trade(bare_desk, bare_times, 100)
         _trade(desk, times, 100)  # warm: statements prepared, accounts opened, caches filled

@@ -113,7 +113,7 @@ def test_systemd_understands_every_unit(unit: Path, tmp_path: Path) -> None:
 
 def test_the_container_takes_no_key_and_no_books_of_this_machine_with_it() -> None:
     folder = PROJECT / "deployments"
-    left_out = (folder / "Dockerfile.dockerignore").read_text().splitlines()
+    left_out = (PROJECT / ".dockerignore").read_text().splitlines()
     assert {"config/api-keys/.env.coinbase", ".keel", ".venv"} <= set(left_out)
     made = (folder / "Dockerfile").read_text().splitlines()
     assert next(line for line in reversed(made) if line.startswith("USER")) == "USER keel"

@@ -27,9 +27,21 @@ def _number(value: object) -> Decimal:
         raise ValueError("expected a finite number") from None
 
 
-Money = Annotated[Decimal, BeforeValidator(_number)]
+def _no_truth(value: object) -> object:
+    """`true` is no number, though Python counts with it."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number")  # noqa: TRY004  pydantic collects this one
+    return value
+
+
+# Every number ends somewhere: a bound that is far beyond all use is a slip of the pen, and would be no bound at all.
+Money = Annotated[Decimal, BeforeValidator(_number), Field(le=10**12)]
+Multiple = Annotated[Decimal, BeforeValidator(_number), Field(le=1000)]
 Ratio = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, le=1)]
 PositiveMoney = Annotated[Money, Field(gt=0)]
+Whole = Annotated[int, BeforeValidator(_no_truth)]
+Count = Annotated[Whole, Field(ge=1, le=10**6)]
+Seconds = Annotated[Whole, Field(ge=1, le=86_400)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 ProductId = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,16}-[A-Z0-9]{1,16}$")]
 
@@ -43,10 +55,10 @@ class Limits(Part):
 
     max_order_size_usd: PositiveMoney = Field(description="largest notional of one order")
     max_daily_volume_usd: PositiveMoney = Field(description="largest notional sent in one UTC day, buys and sells")
-    max_open_positions: int = Field(ge=1, description="products held at once")
+    max_open_positions: Count = Field(description="products held at once")
     max_daily_loss_usd: PositiveMoney = Field(description="loss since the day's first mark, open P&L included")
     max_position_size: Ratio = Field(description="largest share of equity in one product")
-    max_portfolio_volatility: Money = Field(gt=0, description="largest annualised volatility of the portfolio")
+    max_portfolio_volatility: Multiple = Field(gt=0, description="largest annualised volatility of the portfolio")
 
 
 class StrategyChoice(Part):
@@ -87,17 +99,17 @@ class Orders(Part):
     limit_offset: Ratio = Field(default=Decimal("0.001"), description="limit price away from the mid, passive side")
     stop_collar: Ratio = Field(default=Decimal("0.02"), description="limit of a stop where the venue wants one, away from it")
     min_notional: PositiveMoney = Field(default=Decimal(5), description="smaller orders are not made")
-    time_to_live_seconds: int = Field(default=60, ge=1, le=3600, description="an order is not sent later than this")
+    time_to_live_seconds: Whole = Field(default=60, ge=1, le=3600, description="an order is not sent later than this")
 
 
 class Checks(Part):
     """Bounds of order validation that no profile sets."""
 
     price_band: Ratio = Field(default=Decimal("0.05"), description="limit prices stay this near to the quote's mid")
-    range_candles: int = Field(default=24, ge=1, description="candles that make up the recent range")
+    range_candles: Count = Field(default=24, description="candles that make up the recent range")
     range_band: Ratio = Field(default=Decimal("0.25"), description="the quote stays this near to the recent range")
     max_leverage: Money = Field(default=Decimal(1), ge=1, le=1, description="spot only")
-    quote_age_seconds: int = Field(default=120, ge=1, description="an older quote is stale")
+    quote_age_seconds: Seconds = Field(default=120, description="an older quote is stale")
 
 
 class Controls(Part):
@@ -108,20 +120,24 @@ class Controls(Part):
     book_required: bool = Field(default=False, description="without an order book no entry is made")
     max_volume_share: Ratio = Field(default=Decimal("0.002"), description="largest share of the last day's volume in one order")
     vwap_band: Ratio = Field(default=Decimal("0.10"), description="the mid stays this near to the last hour's mean price")
-    candle_age_intervals: Money = Field(default=Decimal(2), gt=0, description="an older last candle is stale, in intervals")
+    candle_age_intervals: Multiple = Field(default=Decimal(2), gt=0, description="an older last candle is stale, in intervals")
     second_source_required: bool = Field(default=False, description="without a second price source no entry is made")
     max_second_deviation: Ratio = Field(default=Decimal("0.0075"), description="between the mids of the two price sources")
-    second_age_seconds: int = Field(default=10, ge=1, description="an older second price is none")
+    second_age_seconds: Seconds = Field(default=10, description="an older second price is none")
     max_hourly_share: Ratio = Field(default=Decimal("0.5"), description="share of max_daily_volume_usd within one hour")
-    max_entries_per_slot: int = Field(default=1, ge=1, description="entries of one product in one slot")
-    max_orders_per_hour: int = Field(default=10, ge=1, description="orders of one product sent within an hour")
-    max_orders_per_day: int = Field(default=50, ge=1, description="orders of one product sent in one UTC day")
-    max_live_orders: int = Field(default=3, ge=1, description="orders of one product that may still trade")
-    max_messages_per_minute: int = Field(default=60, ge=1, description="of which entries leave three tenths to cancels")
-    max_repeated_entries: int = Field(default=6, ge=1, description="entries of one product without an exit")
-    duplicate_seconds: int = Field(default=600, ge=0, description="a like order within this time is the same one again")
-    order_life_seconds: int = Field(default=90_000, ge=1, description="an order with an end rests no longer than this")
-    max_fee_ratio: Money = Field(default=Decimal("1.5"), ge=1, description="the venue's taker fee over the plan's")
+    max_entries_per_slot: Count = Field(default=1, description="entries of one product in one slot")
+    max_orders_per_hour: Count = Field(default=10, description="orders of one product sent within an hour")
+    max_orders_per_day: Count = Field(default=50, description="orders of one product sent in one UTC day")
+    max_live_orders: Count = Field(default=3, description="orders of one product that may still trade")
+    max_messages_per_minute: Count = Field(default=60, description="of which entries leave three tenths to cancels")
+    max_repeated_entries: Count = Field(default=6, description="entries of one product without an exit")
+    duplicate_seconds: Whole = Field(
+        default=600, ge=0, le=86_400, description="a like order within this time is the same one again"
+    )
+    order_life_seconds: Whole = Field(
+        default=90_000, ge=1, le=31_536_000, description="an order with an end rests no longer than this"
+    )
+    max_fee_ratio: Multiple = Field(default=Decimal("1.5"), ge=1, description="the venue's taker fee over the plan's")
     max_mean_slippage: Ratio = Field(default=Decimal("0.003"), description="mean of the last ten fills, positive = worse")
     max_correlated_variance: Ratio = Field(default=Decimal("0.70"), description="share of variance from moving together")
     max_flip_share: Ratio = Field(default=Decimal("0.8"), description="share of all products whose signal turns at once")
@@ -130,7 +146,9 @@ class Controls(Part):
 class Scaling(Part):
     """How entries shrink below the limits: see `trading.risk.scaling`. Nothing here makes one larger."""
 
-    volatility_target: PositiveMoney | None = Field(default=None, description="annualised; above it entries shrink in proportion")
+    volatility_target: Multiple | None = Field(
+        default=None, gt=0, description="annualised; above it entries shrink in proportion"
+    )
     drawdown_begins: Ratio = Field(default=Decimal("0.5"), description="share of breaker.max_drawdown from which entries shrink")
     drawdown_least: Ratio = Field(default=Decimal("0.25"), description="size of entries at breaker.max_drawdown")
 
@@ -140,21 +158,21 @@ class BreakerRules(Part):
 
     max_daily_loss: Ratio = Decimal("0.05")
     max_drawdown: Ratio = Decimal("0.10")
-    max_open_positions: int = Field(default=5, ge=1)
-    max_volatility: Money = Field(default=Decimal("0.50"), gt=0)
+    max_open_positions: Count = 5
+    max_volatility: Multiple = Field(default=Decimal("0.50"), gt=0)
     max_position_share: Ratio = Decimal("0.35")
-    max_consecutive_errors: int = Field(default=5, ge=1)
+    max_consecutive_errors: Count = 5
     max_error_rate: Ratio = Field(default=Decimal("0.5"), description="failed share of the last 20 operations")
     max_weekly_loss: Ratio = Decimal("0.08")
-    max_losing_exits: int = Field(default=4, ge=1, description="sales in a row that lost")
-    max_rejects: int = Field(default=3, ge=1, description="by the venue, within 10 minutes")
-    max_read_failures: int = Field(default=5, ge=1, description="of the venue, within 2 minutes")
-    max_doubt_seconds: int = Field(default=120, ge=1, description="age of an order whose fate is unknown")
-    max_doubts: int = Field(default=2, ge=1, description="orders whose fate is unknown")
-    max_silence_seconds: int = Field(default=90, ge=1, description="without a heartbeat of the stack")
-    max_unclaimed_seconds: int = Field(default=300, ge=1, description="of a slot that was due")
-    cool_down_minutes: int = Field(default=60, ge=0, description="no resume earlier than this after it opened")
-    test_period_minutes: int = Field(default=1440, ge=1, description="half-open this long, then closed")
+    max_losing_exits: Count = Field(default=4, description="sales in a row that lost")
+    max_rejects: Count = Field(default=3, description="by the venue, within 10 minutes")
+    max_read_failures: Count = Field(default=5, description="of the venue, within 2 minutes")
+    max_doubt_seconds: Seconds = Field(default=120, description="age of an order whose fate is unknown")
+    max_doubts: Count = Field(default=2, description="orders whose fate is unknown")
+    max_silence_seconds: Seconds = Field(default=90, description="without a heartbeat of the stack")
+    max_unclaimed_seconds: Seconds = Field(default=300, description="of a slot that was due")
+    cool_down_minutes: Whole = Field(default=60, ge=0, le=525_600, description="no resume earlier than this after it opened")
+    test_period_minutes: Whole = Field(default=1440, ge=1, le=525_600, description="half-open this long, then closed")
     test_size: Ratio = Field(default=Decimal("0.5"), description="size of orders while half-open")
 
 
@@ -166,7 +184,7 @@ class Ramp(Part):
         min_length=1,
         description="capital of each step, rising",
     )
-    days: int = Field(default=7, ge=0, description="days on a step before the next one")
+    days: Whole = Field(default=7, ge=0, le=3650, description="days on a step before the next one")
     max_divergence: Ratio = Field(default=Decimal("0.01"), description="mean price divergence from the paper shadow")
     max_drawdown: Ratio = Field(default=Decimal("0.05"), description="drawdown on the step that demotes and forbids the next")
 
@@ -189,8 +207,8 @@ class Plan(Part):
     capital: PositiveMoney = Decimal(1000)
     cash_asset: str = "USD"
     lots: Literal["fifo", "hifo", "average"] = Field(default="fifo", description="which lots a sale gives up; the portfolio's")
-    staleness_intervals: Money = Field(default=Decimal(1), gt=0, description="an older slot takes no new risk")
-    late_exit_intervals: Money = Field(default=Decimal(1), gt=0, description="up to this age a slot that is stale still exits")
+    staleness_intervals: Multiple = Field(default=Decimal(1), gt=0, description="an older slot takes no new risk")
+    late_exit_intervals: Multiple = Field(default=Decimal(1), gt=0, description="up to this age a slot that is stale still exits")
     profile: Literal["conservative", "moderate", "aggressive"] = "moderate"
     limits: Limits
     strategy: StrategyChoice
@@ -229,6 +247,14 @@ class Plan(Part):
         return digest(self.canonical())
 
 
+def check(plan: Plan) -> None:
+    """Raises ConfigurationError with every value that no plan file could have said: a copy with changes asks nobody."""
+    try:
+        Plan.model_validate(plan.model_dump(warnings=False))
+    except ValidationError as error:
+        raise ConfigurationError([f"plan {plan.name}: {key}: {rest}" for key, rest in worded(error, Plan)]) from None
+
+
 def order_price(request: Request, quote: Quote) -> Decimal:
     """The price that an order is valued at: its limit (or stop) price, never better for us than the quote's touch.
 
@@ -260,9 +286,9 @@ def worded(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[str
     """(key, `found X, expected Y`) of each problem that pydantic found, in this project's words."""
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+        inner, colon, rest = problem["msg"].removeprefix("Value error, ").partition(": ")
+        if problem["type"] == "value_error" and isinstance(problem["input"], dict) and colon:
             # A rule between several keys of one table: its own words name the key that breaks it.
-            inner, _, rest = problem["msg"].removeprefix("Value error, ").partition(": ")
             yield f"{key}.{inner}" if key else inner, rest
         elif problem["type"] == "extra_forbidden":
             yield key, f"found an unknown key, expected one of {', '.join(_known_keys(model, problem['loc'][:-1]))}"

@@ -105,7 +105,7 @@ def still_desk(
 
     With another `exchange` the capital is on that account already.
     """
-    wide = CAPITAL * 1000
+    wide = CAPITAL
     limits = Limits(
         max_order_size_usd=wide, max_daily_volume_usd=wide, max_open_positions=10**6, max_daily_loss_usd=wide,
         max_position_size=Decimal(1), max_portfolio_volatility=Decimal(100),

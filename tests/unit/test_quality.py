@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from great_expectations.validator.validation_graph import tqdm
 
 from tests.builders.candles import SLOT, generated, rows, typed
 from trading.errors import ConfigurationError, KeelError
@@ -428,3 +431,13 @@ def test_verdicts_at_the_same_time_do_not_read_each_others_rows() -> None:
         verdicts = list(pool.map(lambda frame: gate.judge(frame, None, ("BTC-USD",), "1h", SLOT), [good, bad] * 8))
         pool.submit(gate.warm).result()
     assert [len(verdict.clean) for verdict in verdicts] == [4, 3] * 8
+
+
+def test_a_process_that_is_killed_inside_the_gate_keeps_no_other_waiting() -> None:
+    child = os.fork()
+    if child == 0:
+        tqdm.get_lock().acquire()  # as each judgement does for a moment
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert tqdm.get_lock().acquire(blocking=False)
+    tqdm.get_lock().release()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from threading import RLock
 from typing import Any, ClassVar
 
 import great_expectations as gx
@@ -25,6 +26,7 @@ from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 from great_expectations.validator.metric_configuration import MetricConfiguration
 from great_expectations.validator.metrics_calculator import MetricsCalculator
+from great_expectations.validator.validation_graph import tqdm
 from great_expectations.validator.validator import ValidationDependencies
 
 from trading.errors import KeelError
@@ -34,6 +36,10 @@ from trading.quality.verdict import Rule
 ROWS_OUTSIDE = "candles.rows_outside"
 _ROWS = "rows"  # the batch's name in an engine that holds no other
 logging.getLogger("great_expectations").setLevel(logging.WARNING)
+# Even a progress bar that is switched off takes its lock, which forked processes share: one that is killed there would leave
+# every other one waiting for ever. No bar is shown here, so a lock of this process is enough, and no thread need watch over it.
+tqdm.set_lock(RLock())
+tqdm.monitor_interval = 0
 
 
 class RowsOutside(TableMetricProvider):  # type: ignore[misc] # the library has no usable types

@@ -10,7 +10,7 @@ after the other without an orchestrator; the flows wrap the same functions as ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -68,6 +68,8 @@ class Cycle:
     held_back: list[Approved] = field(default_factory=list)
     """Approved, but not let through: by the breaker, by the checks of live trading, or because the run is late."""
     breaker: breakers.Verdict | None = None
+    product_breakers: dict[str, breakers.Verdict] = field(default_factory=dict)
+    """Of each product that an order was approved for: its own row on top of the plan's."""
     violations: list[breakers.Violation] = field(default_factory=list)
     figures: breakers.RiskFigures | None = None
     """What the breaker looked at; None when nothing was decided."""
@@ -228,15 +230,22 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
     watching.hold_products(desk, cycle.refused)
     cycle.violations += watching.watch(desk, cycle.portfolio, cycle.market)
     cycle.breaker = _standing(desk).verdict
+    cycle.product_breakers = _product_verdicts(desk, {approved.request.product for approved in cycle.approved})
     through = [
         approved
         for approved in cycle.approved
-        if breakers.permits(cycle.breaker, approved.request)
+        if breakers.permits(cycle.product_breakers[approved.request.product], approved.request)
         and not (cycle.exits_only and approved.request.side is Side.BUY)
         and not desk.forbids(approved.request.side)
     ]
     cycle.held_back = [approved for approved in cycle.approved if approved not in through]
     cycle.approved = through
+
+
+def _product_verdicts(desk: Desk, products: Iterable[str]) -> dict[str, breakers.Verdict]:
+    scopes = {product: [*desk.scopes, desk.product_scope(product)] for product in sorted(products)}
+    rows = desk.books.breakers(sorted({scope for each in scopes.values() for scope in each}))
+    return {product: breakers.strictest(rows, each) for product, each in scopes.items()}
 
 
 def execute(desk: Desk, cycle: Cycle) -> None:

@@ -7,7 +7,7 @@ Wall time (`wall`) is what send deadlines and doubts go by. Nothing in `trading/
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,14 +18,14 @@ import pandas as pd
 
 from trading import strategies
 from trading.decision import evaluation_body
-from trading.errors import ConfigurationError, MarketUnavailable, Unanswered
+from trading.errors import BooksRefused, ConfigurationError, MarketUnavailable, Unanswered
 from trading.exchange.port import Exchange
 from trading.ledger import OUTSIDE, Account, Transaction, opening, share, stock
 from trading.lots import LotMethod
 from trading.market import Candles, Market, MarketSource, Quote, interval_seconds
 from trading.money import ZERO, dec, derived_id, text, utc
 from trading.orders import Mode, Owner, Side
-from trading.plan import Plan
+from trading.plan import Plan, check
 from trading.quality import QualityGate, Verdict
 from trading.risk import Approved, Refused
 from trading.risk.breaker import BreakerRow, closed, unopened
@@ -162,13 +162,17 @@ def open_books(desk: Desk) -> bool:
     open elsewhere, so that it may not. A row that exists is never touched. Must be called with the portfolio's lock held.
     """
     book, plan = desk.book, desk.plan
+    check(plan)
     check_lot_method(desk)
     is_new = not desk.books.has_plan(book, plan.name)
+    is_first = desk.books.source(book) is None
+    if is_first and not is_new:
+        raise BooksRefused(f"portfolio {book}: found no row in the ledger, expected that of plan {plan.name}, which has traded: "
+                           "restore the ledger from a copy")  # fmt: skip
     if not is_new and desk.books.has_configuration(plan.sha256):
         return False
     change = Change()
     change.add("configuration", sha256=plan.sha256, kind="plan", body=plan.canonical())
-    is_first = desk.books.source(book) is None
     if is_first:
         change.add("portfolios", book=book, mode=desk.mode, name=plan.portfolio, source=desk.source.name,
                    cash_asset=plan.cash_asset, lot_method=plan.lots)  # fmt: skip
@@ -254,7 +258,8 @@ def lateness(plan: Plan, age_seconds: float) -> Lateness:
 def see_market(desk: Desk, end: datetime, at: datetime) -> tuple[Market, Verdict]:
     """What may be seen of the market at time `at`, with the candles that closed at or before `end`; the desk keeps it.
 
-    Fetches what is missing, lets the quality gate judge it and stores what passed. Raises MarketUnavailable when the
+    Fetches what is missing, lets the quality gate judge it and stores what passed. A quote that is no number is no quote, and
+    rules without increments are no rules. Raises MarketUnavailable when the
     source cannot answer; nothing is stored then and a retry starts afresh.
     """
     plan = desk.plan
@@ -264,9 +269,9 @@ def see_market(desk: Desk, end: datetime, at: datetime) -> tuple[Market, Verdict
     desk.candles.save(verdict.clean, plan.interval)
     desk.market = Market(
         at=at,
-        products=desk.exchange.products(plan.products),
+        products={id_: rules for id_, rules in desk.exchange.products(plan.products).items() if rules.is_sound},
         candles=stored.with_rows(verdict.clean),
-        quotes=desk.source.quotes(plan.products, at),
+        quotes=_numbers(desk.source.quotes(plan.products, at)),
         gated=verdict.gated,
         second=_second_quotes(desk, at),
         taker_fee=_fee_at_venue(desk) if needs_checks(desk.mode) else None,
@@ -280,9 +285,14 @@ def _second_quotes(desk: Desk, at: datetime) -> dict[str, Quote]:
     if desk.second is None:
         return {}
     try:
-        return desk.second.quotes(desk.plan.products, at)
+        return _numbers(desk.second.quotes(desk.plan.products, at))
     except MarketUnavailable:
         return {}
+
+
+def _numbers(quotes: Mapping[str, Quote]) -> dict[str, Quote]:
+    """Without those that are no numbers: such a quote is none, and would stop the other products as well."""
+    return {id_: quote for id_, quote in quotes.items() if quote.bid.is_finite() and quote.ask.is_finite()}
 
 
 def _fee_at_venue(desk: Desk) -> Decimal | None:

@@ -111,8 +111,7 @@ def _judge(desk: Desk, slot: str, request: Request, market: Market, epoch: int) 
     scopes = [*desk.scopes, desk.product_scope(request.product)]
     verdict = strictest(desk.books.breakers(scopes), scopes)
     if not permits(verdict, request):
-        message = f"the breaker {verdict.scope} is open ({verdict.level}): {verdict.reason}"
-        return HandOrder(slot=slot, code="breaker_open", message=message)
+        return HandOrder(slot=slot, code="breaker_open", message=verdict.message)
     if reason := desk.forbids(request.side):
         return HandOrder(slot=slot, code="not_safe", message=reason)
     return judged

@@ -56,6 +56,11 @@ class Product:
     limit_only: bool = False
     post_only: bool = False
 
+    @property
+    def is_sound(self) -> bool:
+        """True if quantities and prices can be rounded by these rules."""
+        return all(increment.is_finite() and increment > 0 for increment in (self.base_increment, self.price_increment))
+
     def smallest_sale(self, price: Decimal) -> Decimal:
         """The smallest quantity that the venue takes at this price: its minima in base and notional, rounded up."""
         return ceil_to(max(self.base_min_size, self.min_notional / price, self.base_increment), self.base_increment)

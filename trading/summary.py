@@ -16,7 +16,7 @@ from trading.strategies import explain
 if TYPE_CHECKING:
     from trading.cycle import Cycle
     from trading.desk import Desk
-    from trading.orders import Side
+    from trading.orders import Request
     from trading.portfolio import Portfolio
 
 EXPLAINED_MAX = 50
@@ -45,7 +45,7 @@ def summarise(desk: Desk, cycle: Cycle, portfolio: Portfolio, equity: Decimal | 
              "message": refused.message} for refused in cycle.refused
         ] + [
             {"product": held.request.product, "side": held.request.side.value,
-             **dict(zip(("code", "message"), _held_back(desk, cycle, held.request.side), strict=True))}
+             **dict(zip(("code", "message"), _held_back(desk, cycle, held.request), strict=True))}
             for held in cycle.held_back
         ],
         "notes": [str(clip) for clip in cycle.proposal.clips] if cycle.proposal else [],
@@ -67,13 +67,13 @@ def summarise(desk: Desk, cycle: Cycle, portfolio: Portfolio, equity: Decimal | 
     }  # fmt: skip
 
 
-def _held_back(desk: Desk, cycle: Cycle, side: Side) -> tuple[str, str]:
+def _held_back(desk: Desk, cycle: Cycle, request: Request) -> tuple[str, str]:
     """Code and message of what was approved and not let through."""
-    if reason := desk.forbids(side):
+    if reason := desk.forbids(request.side):
         return "not_safe", reason
     if cycle.exits_only:
         return "late_run", cycle.exits_only
-    return "breaker_open", f"the breaker is open: {cycle.breaker.reason if cycle.breaker else ''}"
+    return "breaker_open", cycle.product_breakers[request.product].message
 
 
 def _outcome(cycle: Cycle) -> str:

@@ -374,6 +374,11 @@ class Verdict(NamedTuple):
     def may_trade(self) -> bool:
         return self.state is not BreakerState.OPEN
 
+    @property
+    def message(self) -> str:
+        """What stands open, for people."""
+        return f"the breaker {self.scope} is open ({self.level}): {self.reason}"
+
 
 def strictest(rows: Iterable[BreakerRow], required_scopes: Iterable[str]) -> Verdict:
     """The verdict over the required scopes; a scope without a row is open at no_new."""

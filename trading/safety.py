@@ -1,7 +1,9 @@
 """Whether a desk may send real orders: the checks before live trading, each with what was found, and their verdict.
 
 Live and rehearsal desks start forbidden: nothing is sent until every check has been made and has passed. Paper needs none.
-A few checks bind new risk only (the arming): when one of them fails, exits and settling go on.
+Two kinds. What a person has to have said (switches, limits), who we are at the venue (keys, clock) and whether the ledger may
+be forged (chain, anchor) bind every order. What is known of market, books and plan binds new risk only: an exit lowers what
+can be lost, and books that do not agree are a reason for it. Breaker and integrity guards still judge each exit by itself.
 """
 
 from __future__ import annotations
@@ -140,8 +142,9 @@ def check_venue(venue: LiveVenue, products: Iterable[str], clock: Callable[[], d
         *_asked("key_permissions", "a key that may view and trade, and not transfer", lambda: _permissions(venue)),
         *_asked("view_permissions", "a second key, which may only view", lambda: _view_permissions(venue)),
         *_asked("clock", f"within {VENUE_CLOCK_SECONDS} s of the venue's", lambda: _clock(venue, clock)),
-        *_asked("fee_tier", "the account's fee rates", lambda: _fees(venue)),
-        *_asked("products", f"{', '.join(wanted)} open for trading", lambda: _products(venue, wanted)),
+        *_asked("fee_tier", "the account's fee rates", lambda: _fees(venue), risk_only=True),
+        # One closed product must not lock in another: an exit out of it is refused by its own guard (product_tradable).
+        *_asked("products", f"{', '.join(wanted)} open for trading", lambda: _products(venue, wanted), risk_only=True),
     ]
 
 
@@ -154,7 +157,7 @@ def check_standing(standing: Standing, now: datetime) -> list[SafetyCheck]:
     armed = until is not None and until > now
     return [
         SafetyCheck(
-            name="reconciled", ok=reconciled,
+            name="reconciled", ok=reconciled, risk_only=True,
             found=f"{said}, {standing.open_breaks} open breaks", expected="clean within a day, no open break (keel reconcile)",
         ),
         SafetyCheck(name="chain", ok=not standing.chain, found=standing.chain or "as anchored", expected="as anchored"),
@@ -178,12 +181,14 @@ def check_standing(standing: Standing, now: datetime) -> list[SafetyCheck]:
     ]  # fmt: skip
 
 
-def _asked(name: str, expected: str, ask: Callable[[], _Answer]) -> Iterable[SafetyCheck]:
+def _asked(name: str, expected: str, ask: Callable[[], _Answer], *, risk_only: bool = False) -> Iterable[SafetyCheck]:
     try:
         answer = ask()
     except Unanswered as error:
         answer = _Answer(ok=False, found=f"no answer ({error})")
-    yield SafetyCheck(name=name, ok=answer.ok, found=answer.found, expected=expected, observed=answer.observed)
+    yield SafetyCheck(
+        name=name, ok=answer.ok, found=answer.found, expected=expected, observed=answer.observed, risk_only=risk_only
+    )
 
 
 def _permissions(venue: LiveVenue) -> _Answer:

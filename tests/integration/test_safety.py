@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +30,7 @@ from trading.desk import Desk
 from trading.errors import ConfigurationError, Unanswered
 from trading.exchange.coinbase import KeyPermissions
 from trading.exchange.port import Status
+from trading.flattening import flatten
 from trading.orders import Mode, OrderType, Request, TimeInForce
 from trading.plan import Plan
 from trading.reconcile import reconcile
@@ -372,15 +373,6 @@ EVERY_ORDER: dict[str, tuple[Callable[[Rehearsal], None], str]] = {
     "rights untold": (unanswered("get_api_key_permissions"), "key_permissions: found no answer"),
     "a clock that is off": (at_the_venue("clock", {"skew": 15}), "clock: found"),
     "a clock untold": (unanswered("get_unix_time"), "clock: found no answer"),
-    "fees untold": (unanswered("get_transaction_summary"), "fee_tier: found no answer"),
-    "a product that takes cancels only": (
-        at_the_venue("products", {"product_id": "ETH-USD", "cancel_only": True}),
-        "products: found ETH-USD closed by its flags",
-    ),
-    "a disabled product": (
-        at_the_venue("products", {"product_id": "ETH-USD", "trading_disabled": True}),
-        "products: found ETH-USD closed by its flags",
-    ),
     "no anchor": (no_anchors, "anchor: found none"),
     "anchors of another chain": (strange_anchors, "chain: found anchor of row"),
 }
@@ -395,15 +387,45 @@ def test_without_one_of_the_checks_neither_a_buy_nor_a_sale_arrives(ready: Rehea
         assert (count, words in said) == (0, True), said
 
 
-def test_an_open_break_stops_sales_as_well_until_a_person_has_looked(ready: Rehearsal) -> None:
-    ready.venue.control("deposit", {"currency": "ETH", "amount": "1"})
+def broken(ready: Rehearsal, amount: str) -> None:
+    """Coin that nobody announced comes or goes: a break, and the breaker that it opens."""
+    ready.venue.control("deposit", {"currency": "ETH", "amount": amount})
     with ready.desk() as desk:
         desk.pause = lambda _: None  # between looks at a venue whose balances lag
         with hand.at_the_desk(desk):
             assert not reconcile(desk).clean
-    assert "is open" in ready.sent(buy(quantity="0.0005"))[1], "the break opened a breaker"
-    count, said = ready.sent(sell(quantity="0.0005"))
-    assert (count, "reconciled: found" in said, "1 open breaks" in said) == (0, True, True), said
+
+
+@pytest.mark.parametrize(("amount", "level", "sales"), [("1", "reduce_only", 1), ("-1", "cancel", 0)])
+def test_an_open_break_stops_new_risk_and_the_level_of_its_breaker_says_which_sales_go(
+    ready: Rehearsal, amount: str, level: str, sales: int
+) -> None:
+    broken(ready, amount)
+    count, said = ready.sent(buy(quantity="0.0005"))
+    assert (count, f"is open ({level})" in said) == (0, True), said
+    assert ready.sent(sell(quantity="0.0005"))[0] == sales
+    assert ready.sent(replace(sell(quantity="0.0005"), protective=True)) == (1, "")
+
+
+@pytest.mark.parametrize("amount", ["1", "-1"])
+def test_what_a_plan_holds_can_be_flattened_while_the_books_are_not_clean(ready: Rehearsal, amount: str) -> None:
+    broken(ready, amount)
+    before = ready.arrived
+    with ready.desk() as desk:
+        desk.pause = lambda _: None
+        (done,) = flatten(desk, "out, whatever the books say")
+    assert (done.product, done.said, done.left) == ("BTC-USD", "", 0)
+    assert done.sold > 0
+    assert ready.arrived > before
+
+
+def test_what_a_plan_holds_cannot_be_flattened_while_the_chain_is_not_the_ledgers(ready: Rehearsal) -> None:
+    strange_anchors(ready)
+    before = ready.arrived
+    with ready.desk() as desk:
+        (done,) = flatten(desk, "out")
+    assert "chain: found anchor of row" in done.said
+    assert ready.arrived == before
 
 
 def test_never_reconciled_means_no_order(rehearsal: Rehearsal) -> None:
@@ -427,6 +449,17 @@ def disarmed(ready: Rehearsal) -> None:
 
 
 RISK_ONLY: dict[str, tuple[Callable[[Rehearsal], None], Plan, str]] = {
+    "fees untold": (unanswered("get_transaction_summary"), PLAN, "fee"),
+    "another product that takes cancels only": (
+        at_the_venue("products", {"product_id": "ETH-USD", "cancel_only": True}),
+        PLAN,
+        "products: found ETH-USD closed by its flags",
+    ),
+    "another product that is disabled": (
+        at_the_venue("products", {"product_id": "ETH-USD", "trading_disabled": True}),
+        PLAN,
+        "products: found ETH-USD closed by its flags",
+    ),
     "arming": (disarmed, PLAN, "arming: found expired"),
     "breaker": (tripped, PLAN, "is open"),
     "ramp": (lambda _: None, PLAN.model_copy(update={"ramp": plan(ramp={"steps": ["500"]}).ramp}), "ramp: found capital 1000"),
@@ -434,7 +467,7 @@ RISK_ONLY: dict[str, tuple[Callable[[Rehearsal], None], Plan, str]] = {
 
 
 @pytest.mark.parametrize("case", RISK_ONLY)
-def test_without_arming_breaker_or_ramp_no_risk_is_added_and_exits_go(ready: Rehearsal, case: str) -> None:
+def test_what_binds_new_risk_only_lets_no_risk_be_added_and_exits_go(ready: Rehearsal, case: str) -> None:
     take_away, trades, words = RISK_ONLY[case]
     take_away(ready)
     count, said = ready.sent(buy(quantity="0.0005"), trades)

@@ -183,8 +183,11 @@ def test_no_check_at_all_is_no_permission_and_some_bind_new_risk_only(
     assert safety.ok == (buys and sells)
 
 
-def test_what_binds_new_risk_only_is_breaker_ramp_and_arming() -> None:
-    assert [found.name for found in check_standing(SOUND, NOON) if found.risk_only] == ["breaker", "ramp", "arming"]
+def test_what_market_books_and_plan_say_binds_new_risk_only_and_what_keys_clock_and_chain_say_every_order() -> None:
+    checks = check_venue(Venue(), ["BTC-USD"], lambda: NOON) + check_standing(SOUND, NOON)
+    bound = {alone: [found.name for found in checks if found.risk_only is alone] for alone in (True, False)}
+    assert bound[True] == ["fee_tier", "products", "reconciled", "breaker", "ramp", "arming"]
+    assert bound[False] == ["key_permissions", "view_permissions", "clock", "chain", "anchor"]
 
 
 def test_only_paper_needs_no_checks() -> None:

@@ -62,25 +62,37 @@ def test_calm_figures_trip_nothing() -> None:
     assert judge(RULES, CALM, LIMITS) == []
 
 
-@pytest.mark.parametrize(
-    ("code", "trips", "just_below", "level"),
-    [
-        ("daily_loss", {"daily_loss": Decimal("0.05")}, {"daily_loss": Decimal("0.0499999")}, Level.REDUCE_ONLY),
-        ("daily_loss_usd", {"daily_loss_usd": Decimal(100)}, {"daily_loss_usd": Decimal("99.99")}, Level.REDUCE_ONLY),
-        ("drawdown", {"drawdown": Decimal("0.10")}, {"drawdown": Decimal("0.0999999")}, Level.REDUCE_ONLY),
-        ("open_positions", {"open_positions": 6}, {"open_positions": 5}, Level.REDUCE_ONLY),
-        ("volatility", {"volatility": Decimal("0.5000001")}, {"volatility": Decimal("0.50")}, Level.REDUCE_ONLY),
-        (
-            "position_share",
-            {"largest_position_share": Decimal("0.3500001")},
-            {"largest_position_share": Decimal("0.35")},
-            Level.REDUCE_ONLY,
-        ),
-        ("consecutive_errors", {"consecutive_errors": 5}, {"consecutive_errors": 4}, Level.NO_NEW),
-        ("error_rate", {"failed_operations": 11}, {"failed_operations": 10}, Level.NO_NEW),
-        ("error_rate", {"operations": 10, "failed_operations": 6}, {"operations": 9, "failed_operations": 9}, Level.NO_NEW),
-    ],
-)
+EDGES: list[tuple[str, dict[str, Any], dict[str, Any], Level]] = [
+    ("daily_loss", {"daily_loss": Decimal("0.05")}, {"daily_loss": Decimal("0.0499999")}, Level.REDUCE_ONLY),
+    ("daily_loss_usd", {"daily_loss_usd": Decimal(100)}, {"daily_loss_usd": Decimal("99.99")}, Level.REDUCE_ONLY),
+    ("drawdown", {"drawdown": Decimal("0.10")}, {"drawdown": Decimal("0.0999999")}, Level.REDUCE_ONLY),
+    ("open_positions", {"open_positions": 6}, {"open_positions": 5}, Level.REDUCE_ONLY),
+    ("volatility", {"volatility": Decimal("0.5000001")}, {"volatility": Decimal("0.50")}, Level.REDUCE_ONLY),
+    (
+        "position_share",
+        {"largest_position_share": Decimal("0.3500001")},
+        {"largest_position_share": Decimal("0.35")},
+        Level.REDUCE_ONLY,
+    ),
+    ("consecutive_errors", {"consecutive_errors": 5}, {"consecutive_errors": 4}, Level.NO_NEW),
+    ("error_rate", {"failed_operations": 11}, {"failed_operations": 10}, Level.NO_NEW),
+    ("error_rate", {"operations": 10, "failed_operations": 6}, {"operations": 9, "failed_operations": 9}, Level.NO_NEW),
+]
+"""Trigger, figures that trip it, figures just below, and the level that it opens at."""
+
+
+def holds(code: str) -> bool:
+    """Does every case of the trigger come out as it should?"""
+    cases = [case for case in EDGES if case[0] == code]
+    assert cases, code
+    for _, trips, just_below, level in cases:
+        found = [(violation.code, violation.level) for violation in judge(RULES, replace(CALM, **trips), LIMITS)]
+        if found != [(code, level)] or judge(RULES, replace(CALM, **just_below), LIMITS):
+            return False
+    return True
+
+
+@pytest.mark.parametrize(("code", "trips", "just_below", "level"), EDGES)
 def test_a_trigger_trips_at_its_limit_and_not_just_below(
     code: str, trips: dict[str, Any], just_below: dict[str, Any], level: Level
 ) -> None:

@@ -40,6 +40,13 @@ def test_every_watch_has_its_edges() -> None:
     assert len(BY_CODE) == len(WATCHES)
 
 
+def holds(code: str) -> bool:
+    """Does the watch trip at its edge and not just below?"""
+    trips, below = map(Decimal, EDGES[code])
+    found = [watch.code for watch, _ in judge_signs({code: trips}, RULES, CONTROLS)]
+    return found == [code] and not judge_signs({code: below}, RULES, CONTROLS)
+
+
 @pytest.mark.parametrize("code", EDGES)
 def test_a_watch_trips_at_its_limit_and_not_just_below(code: str) -> None:
     trips, below = map(Decimal, EDGES[code])

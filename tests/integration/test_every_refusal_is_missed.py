@@ -13,7 +13,8 @@ import pytest
 from _pytest.outcomes import Failed
 
 from tests.builders.removals import ROWS
-from tests.integration import test_census, test_journal
+from tests.builders.venues import quick_desk
+from tests.integration import test_census, test_journal, test_life_cycle
 from tests.integration.test_journal import Ledger
 from trading.errors import KeelError
 from trading.orders import Side
@@ -47,6 +48,16 @@ def told(scenario: Callable[..., object], *arguments: object) -> Scenario:
             scenario(ledger, *arguments)
         finally:
             ledger.connection.close()
+
+    return play
+
+
+def lived(scenario: Callable[..., object]) -> Scenario:
+    """A test of an order's life, at a quick venue."""
+
+    def play(url: str) -> None:
+        with quick_desk(url) as desk:
+            scenario(desk)
 
     return play
 
@@ -97,6 +108,10 @@ BROKEN: dict[str, tuple[str, str, Scenario]] = {
                             at_level(Level.NO_NEW, "send", side=Side.SELL, protective=True)),
     "half-open lets orders through": ("when state = 'half_open' then 1", "when state = 'half_open' then 3",
                                       both_arrive(real=True)),
+    "a replay while a breaker is open": (" and o.severity = 0 ", " ",
+                                         lived(test_life_cycle.test_an_open_breaker_forbids_the_replay)),
+    "a replay": ("when o.state = 'in_doubt' and p_replay ", "when false ",
+                 lived(test_life_cycle.test_a_venue_that_replays_gets_the_same_bytes_again_while_the_order_lives)),
     "marked once": (STATE, "", told(test_journal.test_an_order_is_marked_once)),
 }  # fmt: skip
 """What is broken -> the text of one line, what it becomes, and the scenario that fails then."""

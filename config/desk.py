@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 
 from config.clock import wall_clock
-from config.halt import halted_by
+from config.halt import halted_by, whoever
 from config.live import checks_of, environment, exchange_of, market_of, venue_of
 from config.market import choose_market, coinbase_answers, open_market
 from config.plans import load_plan
@@ -40,7 +39,7 @@ DEMO_PORTFOLIO = "demo"
 
 def default_author() -> Author:
     """A person at a terminal, or whatever process this is."""
-    return Author(actor=os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}")
+    return Author(actor=whoever())
 
 
 def ledger_of(plan: str, mode: Mode = Mode.PAPER) -> tuple[str, str]:

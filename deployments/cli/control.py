@@ -119,12 +119,19 @@ def halt(
     Status 1 when a part could not be done; with the halt file written, no order is sent all the same.
     """
     import time
+    from contextlib import suppress
 
     from config.clock import wall_clock
+    from config.halt import whoever, write_halt
     from config.settings import load
+
+    settings, why = load(), reason.strip() or "halted by hand"
+    with suppress(OSError):  # the file alone stops every order: before an import that takes seconds; tried again below, and told
+        write_halt(settings, why, whoever(), wall_clock())
+
     from config.stopping import stop_everything
 
-    steps = stop_everything(load(), reason.strip() or "halted by hand", wall_clock(), time.sleep)
+    steps = stop_everything(settings, why, wall_clock(), time.sleep)
     if as_json:
         print_json([{"step": step.name, "ok": step.ok, "said": step.said} for step in steps])
     else:

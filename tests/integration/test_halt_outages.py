@@ -27,6 +27,7 @@ from uuid import uuid4
 import pytest
 
 from config.desk import open_desk
+from config.settings import PROJECT
 from tests.builders.plans import PLAN_FILE, buy, sell, submit
 from tests.builders.simulator import Running, running
 from trading import hand
@@ -99,6 +100,31 @@ def test_the_command_writes_the_file_opens_the_breaker_and_cancels_what_adds_ris
     refused = keel("order", "BUY", "BTC-USD", "0.0002", status=1)
     assert "breaker_open" in refused.stderr
     keel("verify")
+
+
+LOOKS = """
+import sys
+from pathlib import Path
+
+file = Path(sys.argv.pop())
+
+class Look:
+    def find_spec(self, name, path=None, target=None):
+        if name == "config.stopping":
+            print("the file is there" if file.exists() else "no file yet", file=sys.stderr)
+
+sys.meta_path.insert(0, Look())
+from deployments.cli import main
+main()
+"""
+
+
+def test_the_command_writes_the_file_before_it_imports_what_it_needs_for_the_rest(keel: Keel, tmp_path: Path) -> None:
+    """Those imports take seconds on a machine at work, and no order may leave meanwhile."""
+    command = [sys.executable, "-c", LOOKS, "halt", "a drill", str(tmp_path / "HALT")]
+    done = subprocess.run(command, env=keel.environment, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120)
+    assert "the file is there" in done.stderr, done.stderr
+    assert "a drill" in (tmp_path / "HALT").read_text()
 
 
 def test_with_postgres_down_the_command_still_stops_every_order_and_says_what_it_could_not_do(keel: Keel, tmp_path: Path) -> None:

@@ -32,6 +32,13 @@ _POLL_SECONDS = 0.2
 T = TypeVar("T")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real stacks take minutes, and more where the machine has other work: each wait here has its own limit anyway."""
+    for item in items:
+        if item.get_closest_marker("e2e") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
+
+
 def until(what: str, question: Callable[[], T | None], seconds: float = 90) -> T:
     """The answer, once there is one."""
     limit = time.monotonic() + seconds

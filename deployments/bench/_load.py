@@ -10,7 +10,7 @@ import itertools
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -25,7 +25,7 @@ from trading.execution import intents_of, send, stage
 from trading.market import Market, last_close
 from trading.money import ceil_to, floor_to
 from trading.orders import OrderType, Request, Side, TimeInForce
-from trading.risk import Approved, validate
+from trading.risk import Approved, Refused, validate
 from trading.store.journal import Change
 
 NOTIONAL = Decimal(8)
@@ -37,10 +37,10 @@ PAUSE_SECONDS = 0.1
 LOCK_SECONDS = 60.0
 FORK = multiprocessing.get_context("fork")
 
-PLAN = """
+_PLAN = """
 name = "{name}"
 portfolio = "{name}"
-products = ["BTC-USD", "ETH-USD", "SOL-USD"]
+products = [{products}]
 capital = 100000
 profile = "aggressive"
 [strategy]
@@ -62,8 +62,13 @@ max_mean_slippage = 0
 [breaker]
 cool_down_minutes = 0
 """
-"""A plan whose bounds no batch reaches; the first run that looks at its slippage trips it, and a batch never looks."""
+"""Bounds that no batch reaches; the first run that looks at the plan's slippage trips it, and a batch never looks."""
 LIMITS = {"MAX_DAILY_VOLUME_USD": "1000000000"}
+
+
+def plan_file(name: str, products: Sequence[str]) -> str:
+    """The text of a plan to load, in a portfolio of its own of the same name."""
+    return _PLAN.format(name=name, products=", ".join(f'"{id_}"' for id_ in products))
 
 
 class Line(NamedTuple):
@@ -218,9 +223,13 @@ def send_one_batch(desk: Desk, market: Market, reference: str) -> int:
         desk.journal.record("hand.evaluate", change)
         approved = [one for one in judged if isinstance(one, Approved)]
         if not any(one.request.side is Side.BUY for one in approved):
-            raise RuntimeError(f"the load found {judged[0]}, expected an approved purchase")
+            raise RuntimeError(f"the load found {_refusal(judged)}, expected an approved purchase")
         send(desk, epoch, stage(desk, intents_of(desk, slot, approved, market.quotes), market.quotes))
     return len(approved)
+
+
+def _refusal(judged: Sequence[Approved | Refused]) -> str:
+    return next((one.message for one in judged if isinstance(one, Refused)), "nothing wanted")
 
 
 def wanted(market: Market) -> Iterator[Request]:

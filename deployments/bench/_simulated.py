@@ -77,11 +77,13 @@ class Simulated:
 
 
 @contextmanager
-def simulated(away: int = 0) -> Iterator[Simulated]:
-    """A venue whose prices stand still, with room for any order and no limit on calls; it answers `away` milliseconds later."""
+def simulated(away: int = 0, prices: str = "still") -> Iterator[Simulated]:
+    """A venue with room for any order and no limit on calls; it answers `away` milliseconds later. `prices` as `keel simulator`
+    takes them: by default they stand still.
+    """
     with tempfile.TemporaryDirectory() as home:
         command = [
-            sys.executable, "-m", "trading.simulator", "--home", home, "--prices", "still", "--private-rate", "0",
+            sys.executable, "-m", "trading.simulator", "--home", home, "--prices", prices, "--private-rate", "0",
             "--public-rate", "0", "--balances", "USD=1000000000000",
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -9,7 +9,7 @@ import typer
 from deployments.cli.console import Json, print_json
 
 Name = Annotated[
-    str, typer.Argument(help="cycle, dashboard, latency, live, orders, positions, replay, risk, start, validate or verify.")
+    str, typer.Argument(help="cycle, dashboard, halt, latency, live, orders, positions, replay, risk, start, validate or verify.")
 ]
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 

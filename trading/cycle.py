@@ -169,7 +169,6 @@ def fetch_prices(desk: Desk, cycle: Cycle) -> None:
     cycle.quality = verdict
     change = Change()
     change.add("verdicts", book=desk.book, plan=plan.name, slot_at=end, passed=verdict.passed, body=verdict.to_dict())
-    change.add("operations", book=desk.book, plan=plan.name, kind="fetch", ok=True, detail="")
     desk.journal.record("market", change)
 
 
@@ -275,6 +274,8 @@ def publish(desk: Desk, cycle: Cycle) -> None:
     if cycle.trades and equity is not None and unrealised is not None:  # an unknown mark is left out, never a zero
         change.add("equity", book=desk.book, plan=plan.name, at=cycle.market_at, equity=equity, cash=portfolio.cash,
                    unrealised=unrealised, realised=portfolio.realised, fees=portfolio.fees)  # fmt: skip
+    if cycle.trades:  # not before: a step that went well would end the count of runs that failed
+        change.add("operations", book=desk.book, plan=plan.name, kind="cycle", ok=True, detail="")
     cycle.summary = summary.summarise(desk, cycle, portfolio, equity)
     if cycle.claim is not None and cycle.claim.ours:
         change.add(

@@ -216,6 +216,8 @@ def resume(
         for row, after in found:
             if isinstance(after, BreakerRow):
                 _store(desk, row, after)
+        if any(isinstance(after, BreakerRow) for _, after in found):
+            _count_anew(desk, reason)
         return [after for _, after in found]
 
 
@@ -229,6 +231,13 @@ def _store(desk: Desk, before: BreakerRow, after: BreakerRow) -> None:
     change = Change()
     change.breaker(after, before, actor=_actor(desk))
     desk.journal.record("breaker.resume", change)
+
+
+def _count_anew(desk: Desk, reason: str) -> None:
+    """What failed before a person looked is not counted against what comes after: else the next run would open it again."""
+    change = Change()
+    change.add("operations", book=desk.book, plan=desk.plan.name, kind="resume", ok=True, detail=reason)
+    desk.journal.record("breaker.recount", change)
 
 
 def _plan_scopes(desk: Desk) -> list[str]:

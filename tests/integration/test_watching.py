@@ -17,6 +17,7 @@ from tests.builders.venues import later, quick_desk
 from trading import hand
 from trading.cycle import run
 from trading.desk import Desk
+from trading.errors import BooksRefused
 from trading.orders import Request
 from trading.risk import BreakerRow, BreakerState, Cause, Level
 from trading.store.database import connect
@@ -145,6 +146,56 @@ def test_four_failed_reads_open_nothing(desk: Desk) -> None:
     later(desk, hours=1)
     assert run(desk).violations == []
     assert standing(desk, "venue:quick").state is BreakerState.CLOSED
+
+
+def fail_runs(desk: Desk, count: int) -> None:
+    """So many runs end at their last step: prices came, and perhaps an order went."""
+    journal = desk.journal.record
+
+    def record(kind: str, change: Change) -> int:
+        if kind == "publish":
+            raise BooksRefused("the ledger refused a change: a drill")
+        return journal(kind, change)
+
+    desk.journal.record = record  # type: ignore[method-assign]
+    for _ in range(count):
+        later(desk, hours=1)
+        with pytest.raises(BooksRefused, match="a drill"):
+            run(desk)
+    desk.journal.record = journal  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("failed", "state"), [(4, BreakerState.CLOSED), (5, BreakerState.OPEN)])
+def test_runs_that_fail_one_after_the_other_open_the_plans_breaker(desk: Desk, failed: int, state: BreakerState) -> None:
+    fail_runs(desk, failed)
+    later(desk, hours=1)
+    codes = [violation.code for violation in run(desk).violations]
+    row = standing(desk, STRATEGY)
+    assert (row.state, codes) == (state, ["consecutive_errors"] if failed == 5 else [])
+    if state is BreakerState.OPEN:
+        assert (row.level, row.reason) == (Level.NO_NEW, "consecutive_errors: observed 5, limit 5")
+
+
+def test_an_order_that_was_taken_does_not_end_the_count_of_failed_runs_and_a_run_that_went_through_does(desk: Desk) -> None:
+    for _ in range(3):
+        fail_runs(desk, 1)
+        place(desk, buy(quantity="0.0005"))
+    assert desk.books.errors(desk.book, desk.plan.name)[0] == 3
+    run(desk)
+    assert desk.books.errors(desk.book, desk.plan.name)[0] == 0
+
+
+def test_a_resume_begins_the_count_of_errors_anew(desk: Desk) -> None:
+    fail_runs(desk, 5)
+    later(desk, hours=1)
+    run(desk)
+    fail_runs(desk, 5)
+    (resumed,) = hand.resume(desk, [STRATEGY], "looked at it")
+    assert isinstance(resumed, BreakerRow)
+    assert desk.books.errors(desk.book, desk.plan.name) == (0, 0, 0)
+    later(desk, hours=1)
+    assert run(desk).violations == []
+    assert standing(desk, STRATEGY).state is BreakerState.HALF_OPEN
 
 
 def test_a_trip_by_a_watch_is_told_apart_from_a_persons(desk: Desk) -> None:

@@ -130,7 +130,7 @@ class RiskFigures:
     volatility: Decimal | None = None
     consecutive_errors: int | None = None
     operations: int | None = None
-    """How many of the last operations (at most 20) the error rate is taken over."""
+    """How many of the last operations (runs and sends, at most 20, since a person's resume) the error rate is taken over."""
     failed_operations: int | None = None
 
 

@@ -354,17 +354,23 @@ class Books:
         return [_breaker(row) for row in rows]
 
     def errors(self, book: str, plan: str, window: int = 20) -> tuple[int, int, int]:
-        """(consecutive failures at the end, operations, failed operations) of the last `window` operations."""
+        """(failures in a row of one kind, operations, failed operations) of the last `window` operations since a resume.
+
+        Runs and sends are counted each for itself: an order that was taken does not make a run that fails at its end succeed.
+        """
+        # Older ledgers have a run's success as `fetch`.
         rows = self._rows(
-            """select ok from keel.operation where book = %s and plan = %s and kind not in ('anchor', 'alert')
-               order by id desc limit %s""",
-            book,
-            plan,
-            window,
-        )
-        oks = [row["ok"] for row in rows]
-        consecutive = next((place for place, ok in enumerate(oks) if ok), len(oks))
-        return consecutive, len(oks), oks.count(False)
+            """with resumed as (select max(id) as id from keel.operation where book = %s and plan = %s and kind = 'resume')
+               select case kind when 'fetch' then 'cycle' else kind end as kind, ok from keel.operation
+               where book = %s and plan = %s and kind not in ('anchor', 'alert')
+                 and id > coalesce((select id from resumed), 0) order by id desc limit %s""",
+            book, plan, book, plan, window,
+        )  # fmt: skip
+        by_kind: dict[str, list[bool]] = {}
+        for row in rows:
+            by_kind.setdefault(row["kind"], []).append(row["ok"])
+        in_a_row = (next((place for place, ok in enumerate(oks) if ok), len(oks)) for oks in by_kind.values())
+        return max(in_a_row, default=0), len(rows), sum(not row["ok"] for row in rows)
 
     def last_slot(self, book: str, plan: str) -> datetime | None:
         """The newest slot that was completed or skipped: the position of a replay."""

@@ -29,7 +29,7 @@ from trading.store.roles import Role
 # Human: what needs a person. That an automatic trip and a person's are the same kind is meant: to halt needs no authority.
 ROLE_OF: Mapping[str, Role] = {
     **dict.fromkeys(("plan.open", "plan.change", "market", "evaluate", "order.stage", "breaker", "publish", "fail", "allot",
-                     "anchor.failed", "alert.failed", "resume.request"), Role.DECIDE),
+                     "anchor.failed", "alert.failed", "resume.request", "breaker.recount"), Role.DECIDE),
     **dict.fromkeys(("order.outcome", "hand.abandon", "hand.cancel_sent", "hand.cancel_refused",
                      "breaker.cancel"), Role.EXECUTE),
     **dict.fromkeys(("settle", "settle.adjust", "reconcile", "break.adopt", "anchor", "ramp.demote"), Role.RECONCILE),

@@ -63,13 +63,15 @@ class Safety:
     def signs(self) -> dict[str, Decimal | None]:
         """What the venue told that a watch judges. What it did not tell is no sign: this run sends nothing anyway.
 
-        Rights count while the portfolio is armed: before, keys may come and go, and nobody has said yes to them.
+        Rights count while the portfolio is armed: before, keys may come and go, and nobody has said yes to them. Those of a key
+        that this process has not got are another key's.
         """
         armed = any(check.ok for check in self.checks if check.name == "arming")
+        failed = {check.name for check in self.failed}
         found: dict[str, Decimal | None] = {}
         for check in self.checks:
-            code = WATCHED_BY.get(check.name)
-            if code is not None and check.observed is not None and (armed or code != "permission_drift"):
+            key, code = _KEY_OF.get(check.name), WATCHED_BY.get(check.name)
+            if code is not None and check.observed is not None and (key is None or (armed and key not in failed)):
                 found[code] = (found.get(code) or ZERO) + check.observed
         return found
 
@@ -83,6 +85,8 @@ class Safety:
 
 WATCHED_BY = {"clock": "venue_clock_seconds", "key_permissions": "permission_drift", "view_permissions": "permission_drift"}
 """Check -> the watch that its figure goes to: it opens a breaker, where the failed check only forbids this run's orders."""
+
+_KEY_OF = {"key_permissions": "credentials", "view_permissions": "view_credentials"}
 
 PASSED = Safety((SafetyCheck(name="mode", ok=True, found="paper", expected="paper"),))
 """Of a paper desk: no real order can come of it."""

@@ -147,6 +147,14 @@ def test_what_the_venue_does_not_tell_is_no_sign() -> None:
         assert safety.signs.keys() == left
 
 
+def test_the_rights_of_a_key_that_is_not_there_are_no_sign() -> None:
+    """A process without the trade key asks with the other one, and hears that this may not trade."""
+    told = check_venue(Venue(rights=rights(can_trade=False)), ["BTC-USD"], lambda: NOON)
+    for missing, drift in (("credentials", 0), ("view_credentials", 1), ("limits", 1)):
+        signs = Safety((check(missing, ok=False), *told, *check_standing(SOUND, NOON))).signs
+        assert signs["permission_drift"] == drift, missing
+
+
 def test_the_rights_of_keys_that_nobody_armed_are_no_sign() -> None:
     told = check_venue(Venue(rights=rights(can_transfer=True)), ["BTC-USD"], lambda: NOON)
     for standing in (SOUND, replace(SOUND, armed_until=NOON), replace(SOUND, armed_until=None)):

@@ -103,9 +103,10 @@ def one_halt(*, ledger: bool) -> Stopped:
 
 
 def _halted(home: Rehearsed, load: Load, exchange: Exchange) -> Stopped:
-    began = gone = time.monotonic()
+    began = time.monotonic()
+    gone: float | None = None
     process = subprocess.Popen(COMMAND, env=home.environment, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
-    ended = None
+    ended: float | None = None
     while ended is None or time.monotonic() < ended + QUIET_SECONDS:
         if _rests(exchange):
             gone = None
@@ -126,8 +127,11 @@ def _rests(exchange: Exchange) -> bool:
 
 
 @contextmanager
-def rehearsed() -> Iterator[Rehearsed]:
-    """A fresh home, ledger and venue, with everything done that a person does before a rehearsal trades."""
+def rehearsed(url: str | None = None) -> Iterator[Rehearsed]:
+    """A fresh home, ledger and venue, with everything done that a person does before a rehearsal trades.
+
+    The ledger is at `url`, which is empty; None: the home's own embedded one.
+    """
     QualityGate().warm()
     os.environ |= LIMITS  # a plan's limits are read from there
     with simulated(prices="synthetic") as venue, tempfile.TemporaryDirectory() as folder:
@@ -135,12 +139,13 @@ def rehearsed() -> Iterator[Rehearsed]:
         plans.mkdir()
         (plans / f"{PLAN}.toml").write_text(plan_file(PLAN, PRODUCTS))
         home = Settings(home=Path(folder) / "home", plans=plans, simulator_home=Path(venue.line["ca_file"]).parent)
-        settings = home.model_copy(update={"database_url": None, "human_database_url": None, "halt_file": None})
+        settings = home.model_copy(update={"database_url": url, "human_database_url": None, "halt_file": None})
         try:
             lead_out(settings)
             yield Rehearsed(settings, venue)
         finally:
-            embedded(settings).stop()
+            if url is None:
+                embedded(settings).stop()
 
 
 def lead_out(settings: Settings) -> None:

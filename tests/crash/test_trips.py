@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -30,7 +30,8 @@ from config.halt import halt_file
 from config.postgres import EmbeddedPostgres
 from config.settings import Settings, load
 from config.vitals import code_version, configuration
-from deployments.bench._load import LIMITS, PLAN, Line, Load, loading, prepared, send_one_batch
+from deployments.bench._load import LIMITS, Line, Load, loading, plan_file, prepared, send_one_batch
+from deployments.bench.halt import at_work, rehearsed
 from deployments.watchdog import Watchdog
 from flows.halt import breaker
 from flows.parameters import HaltParameters
@@ -42,8 +43,9 @@ from trading.desk import Desk, open_books
 from trading.movements import Movement, MovementKind
 from trading.quality import QualityGate
 from trading.resting import unwanted
-from trading.risk import Level
+from trading.risk import Cause, Level
 from trading.store.database import Connection, connect
+from trading.store.halting import tighten
 from trading.store.heartbeats import beat
 from trading.store.journal import Change
 from trading.store.verify import verify
@@ -51,6 +53,7 @@ from trading.store.verify import verify
 TRIPS = int(os.environ.get("KEEL_TRIPS", "18"))
 SEED = int(os.environ.get("KEEL_CRASH_SEED", "1"))
 KEEL = Path(sys.executable).parent / "keel"
+PRODUCTS = ("BTC-USD", "ETH-USD", "SOL-USD")
 LOADED = {"alpha": 10, "beta": 3}
 """Plans under load, with how many orders each marks in one transaction: a whole batch, or less, so that a trip falls into one."""
 FIRST = "alpha"
@@ -83,6 +86,8 @@ class Place:
     environment: Mapping[str, str]
 
 
+ELSEWHERE = "venue:elsewhere"
+"""Tripped first, where it concerns nobody: a connection's second trip is quick enough to overtake a mark under way."""
 Fire = Callable[[], object]
 
 # ------------------------------------------------------------------------------------------------------- the paths
@@ -107,13 +112,16 @@ def by_file(place: Place, _: Trial) -> Iterator[Fire]:
 def by_sql(place: Place, trial: Trial) -> Iterator[Fire]:
     with connect(place.url) as connection:
         connection.execute("set role keel_decide")
-        yield lambda: connection.execute("select keel.trip(%s, %s, 'a trip', 'anna')", (trial.scope, trial.level))
+        trip = "select keel.trip(%s, %s, 'a trip', 'anna')"
+        connection.execute(trip, (ELSEWHERE, Level.REDUCE_ONLY))
+        yield lambda: connection.execute(trip, (trial.scope, trial.level))
 
 
 @contextmanager
 def by_hand(place: Place, trial: Trial) -> Iterator[Fire]:
     """What `keel breaker trip` calls."""
     with open_desk(FIRST, settings=place.settings, by_person=True) as desk:
+        tighten(desk.journal, ELSEWHERE, Level.REDUCE_ONLY, "a trip", desk.market_now(), actor="anna", cause=Cause.PERSON)
         yield lambda: hand.trip(desk, trial.scope, trial.level, "a trip")
 
 
@@ -177,6 +185,8 @@ PATHS: dict[str, Way] = {
     "`keel halt`": ((Level.CANCEL,), by_keel_halt),
 }
 SCOPES = ("global", "portfolio:paper:alpha", "strategy:paper:alpha:alpha", "venue:paper", "product:paper:alpha:BTC-USD")
+OWN_ROWS = SCOPES[:-1]
+"""Those that every order of the plan goes by; its product's comes on top."""
 OWN_SCOPES = {
     Level.REDUCE_ONLY: "strategy:paper:alpha:alpha", Level.NO_NEW: "venue:paper", Level.CANCEL: "global",
 }  # fmt: skip
@@ -208,7 +218,7 @@ def places(postgres: EmbeddedPostgres, fresh_ledger: Callable[[], str], tmp_path
     plans = folder / "plans"
     plans.mkdir()
     for name in (*LOADED, STRANGER):
-        (plans / f"{name}.toml").write_text(PLAN.format(name=name))
+        (plans / f"{name}.toml").write_text(plan_file(name, PRODUCTS))
     template = fresh_ledger()
     with at(template, folder / "template", plans) as first:
         for name in LOADED:
@@ -405,5 +415,47 @@ def test_nothing_that_a_trip_forbids_is_sent_after_it(places: Places) -> None:
             counted[trial.path, trial.level.value.replace("_", " ")] += 1
         assert len(failed) <= TRIPS, "\n".join(failed[:20])
     COUNTED.update(counted)
+    grid.write("trips", COUNTED, len(failed))
+    assert failed == [], "\n".join(failed[:20])
+
+
+def test_a_trip_waits_for_a_mark_that_has_read_the_breakers(places: Places) -> None:
+    """What the trials find by chance, made certain: a mark in an open transaction holds every breaker that it went by."""
+    with places() as place, connect(place.url) as marking, connect(place.url) as tripping:
+        ((epoch,),) = marking.execute("select epoch from keel.portfolio where book = 'paper:alpha'").fetchall()
+        tripping.execute("set role keel_decide")
+        tripping.execute("set lock_timeout = '100ms'")
+        with marking.transaction():
+            marking.execute(
+                "select * from keel.mark_sending('paper:alpha', %s, '{}', %s, false, 'anna', '', '')", (epoch, list(OWN_ROWS))
+            )
+            for scope in OWN_ROWS:
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    tripping.execute("select keel.trip(%s, 'no_new', 'a trip', 'anna')", (scope,))
+        for scope in OWN_ROWS:
+            tripping.execute("select keel.trip(%s, 'no_new', 'a trip', 'anna')", (scope,))
+
+
+def test_at_coinbase_nothing_passes_the_socket_once_the_halt_file_is_there(fresh_ledger: Callable[[], str]) -> None:
+    """The real client, whose budget lets an order wait after its last look in the pipeline: the socket looks once more."""
+    dice = random.Random(SEED)  # noqa: S311 - replays by its seed
+    failed: list[str] = []
+    for _ in range(max(1, TRIPS // 20)):
+        with pytest.MonkeyPatch.context() as environment:
+            for name, value in LIMITS.items():
+                environment.setenv(name, value)
+            with rehearsed(fresh_ledger()) as home, at_work(home) as load_:
+                load_.await_batches(1)
+                time.sleep(dice.uniform(0, 10 * LATEST_SECONDS))  # a batch takes seconds here
+                halt_file(home.settings).touch()
+                there_at, there = time.monotonic(), datetime.now(UTC)
+                load_.await_batches(2)
+                listed = home.venue.exchange().orders(there)
+                told = by_the_venue([load_], there_at)
+        failed += told.problems
+        if len(late := [order for order in listed if order.created_at > there]) > 1:
+            failed.append(f"the venue made orders after the file was there: {late}")
+        assert told.counts
+        COUNTED[f"{HALT_FILE}, Coinbase", "cancel"] += 1
     grid.write("trips", COUNTED, len(failed))
     assert failed == [], "\n".join(failed[:20])

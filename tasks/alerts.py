@@ -24,13 +24,16 @@ def alert(desk: Desk) -> None:
         get_run_logger().error("alert not delivered to %s: %s", failure.destination, failure.why)
 
 
-def run_failed(flow: Flow[Any, Any], run: FlowRun, state: State[Any]) -> None:
-    """A hook of every flow: a run that failed or crashed is told once a day for each flow, with the last word it said."""
+def run_failed(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """A hook of every flow: a run that failed or crashed is told once a day for each flow, with the last word it said.
+
+    A worker calls the hooks of a run that died by these parameters' names, its engine calls them by position.
+    """
     now = wall_clock()
     incident = Incident(
         key=f"run:{flow.name}:{state.type.value}:{now:%Y-%m-%d}",
         severity=Severity.WARNING,
-        title=f"run {run.name} of {flow.name}: {(state.name or state.type.value).lower()}",
+        title=f"run {flow_run.name} of {flow.name}: {(state.name or state.type.value).lower()}",
         evidence=(state.message or "")[:500],
         still_works="the ledger; the next run settles whatever this one left",
         do="the run's page in the Prefect UI, then `keel status`",

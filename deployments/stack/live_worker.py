@@ -30,6 +30,9 @@ def become_live_worker() -> NoReturn:
             raise ConfigurationError(f"PREFECT_API_URL: found nothing, and no stack runs in {home}: `keel up`, or set it")
         environment |= client_settings(home, record.port)
     forbid_core_dumps()  # runs inherit it: a core would hold the key
-    command = ("worker", "start", "--pool", LIVE_POOL, "--name", f"keel-live-{os.getpid()}", "--limit", str(_RUNS_AT_ONCE_MAX))
+    command = (
+        "worker", "start", "--pool", LIVE_POOL, "--type", "process",  # named, so that a server that is not up yet is waited for
+        "--name", f"keel-live-{os.getpid()}", "--limit", str(_RUNS_AT_ONCE_MAX),
+    )  # fmt: skip
     os.chdir(PROJECT)
     os.execve(sys.executable, [sys.executable, "-m", "prefect", *command], environment)  # noqa: S606 - no shell is meant

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Crashed
 
 from config.alerts import Alerts, failures
 from config.clock import wall_clock
 from config.settings import Settings
+from flows.live import trade
 from tasks.alerts import told
+from tasks.policy import RUN
 from tests.builders.plans import NOON, buy
 from tests.builders.post import Hook, Mailbox, serving
 from tests.builders.venues import quick_desk
@@ -119,3 +124,13 @@ def test_a_run_records_what_it_could_not_deliver_and_that_stops_no_trading(
     monkeypatch.setenv("KEEL_ALERTS", "json://elsewhere.example")
     [refused] = told(desk)
     assert "KEEL_ALERT_HOSTS" in refused.why
+
+
+def test_a_worker_tells_of_a_run_that_died_by_a_hook_that_it_calls_by_its_parameters_names(
+    settings: Settings, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("HOME", settings.home), ("ALERTS", settings.alerts.get_secret_value()), ("ALERT_HOSTS", "127.0.0.1")):
+        monkeypatch.setenv(f"KEEL_{name}", str(value))
+    (tell,) = RUN["on_crashed"]
+    tell(flow=trade, flow_run=FlowRun(name="rehearsal", flow_id=uuid4()), state=Crashed(message="killed"))
+    assert any("run rehearsal of trade: crashed" in str(body) for body in hook.bodies)

@@ -105,8 +105,11 @@ def load() -> Settings:
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, made if it is missing, readable by its owner only."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """The folder, made if it is missing, readable by its owner only. Raises ConfigurationError where it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigurationError(f"folder {path}: cannot be made: {error.strerror} (KEEL_HOME names another)") from error
     if path.stat().st_mode & 0o067:  # the group may pass through, where Postgres runs under an account of its own
         path.chmod(0o700)
     return path

@@ -14,7 +14,7 @@ from trading.store.heartbeats import Pulse
 
 _PACKAGES = ("config", "deployments", "flows", "tasks", "trading")
 _OWN = frozenset({"home", "prefect_port", "postgres_bin", "postgres_user", "plans", "prefect_yaml", "watchdog", "supabase_url",
-                  "supabase_key"})  # fmt: skip
+                  "supabase_key", "alerts", "alert_hosts", "anchors", "simulator_home"})  # fmt: skip
 """Settings that may differ between the processes of one ledger."""
 
 

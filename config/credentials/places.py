@@ -66,12 +66,12 @@ class Places:
         """Each place by name with the secrets it holds, in order of precedence; opened only when asked for."""
         yield "environment", {name: self.environ[name] for name in SECRETS if name in self.environ}
         yield f"file {self.env_file}", {name: text for name, text in self.file().items() if name in SECRETS}
-        yield f"vault {self.vault}", unseal(self.vault, self.opener()) if self.vault.exists() else {}
+        yield f"vault {self.vault}", unseal(self.vault, self.opener()) if _is_there(self.vault) else {}
         yield "keychain", self._keychain()
 
     def file(self) -> dict[str, Secret]:
         """What `.env.coinbase` sets; nothing if there is no such file."""
-        return read_env_file(self.env_file) if self.env_file.exists() else {}
+        return read_env_file(self.env_file) if _is_there(self.env_file) else {}
 
     def plain(self, name: str) -> list[tuple[str, str]]:
         """Every place that sets the plain setting, with its text; the first one counts."""
@@ -83,6 +83,14 @@ class Places:
             return {}
         found = {name: self.keychain.get_password(_SERVICE, name) for name in SECRETS}
         return {name: Secret(text) for name, text in found.items() if text}
+
+
+def _is_there(file: Path) -> bool:
+    """Raises ConfigurationError for a file in a folder that is another user's: nobody can tell what it holds."""
+    try:
+        return file.exists()
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be looked for: {error.strerror}") from error
 
 
 def places(environ: Mapping[str, str], home: Path) -> Places:

@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from config.credentials import get_credentials_manager
+from config.halt import halted_by, remove_halt, write_halt
+from config.settings import Settings, private_folder
 from tests.builders import real_money
+from tests.builders.plans import NOON
 from trading.errors import ConfigurationError
 
 LIVE, STACK = 54321, 54322
@@ -73,6 +76,38 @@ def test_the_live_workers_user_finds_the_key_and_another_user_does_not(key_file:
     assert as_user(LIVE, found_key).startswith("CoinbaseKey(ES256, public key ")
     assert as_user(STACK, found_key) == f"ConfigurationError: {key_file}: cannot be read: Permission denied"
     assert as_user(STACK, key_file.read_text).startswith("PermissionError: ")
+
+
+def test_a_key_in_a_folder_that_is_closed_to_another_user_is_an_error_for_that_user_and_no_key(
+    folder: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = folder / "live"
+    closed.mkdir(mode=0o700)
+    os.chown(closed, LIVE, LIVE)
+    moved = key_file.rename(closed / key_file.name)
+    monkeypatch.setenv("KEEL_CREDENTIALS_FILE", str(moved))
+    assert as_user(LIVE, found_key).startswith("CoinbaseKey(ES256, public key ")
+    assert as_user(STACK, found_key) == f"ConfigurationError: {moved}: cannot be looked for: Permission denied"
+
+
+@pytest.mark.parametrize(("writer", "other"), [(STACK, LIVE), (LIVE, STACK)])
+def test_either_user_halts_both_and_takes_away_the_halt_of_the_other(folder: Path, writer: int, other: int) -> None:
+    shared = folder / "halt"  # as docs/deployment.md makes it: install -d -m 2775 -o keel -g keel-live
+    shared.mkdir()
+    os.chown(shared, STACK, LIVE)
+    shared.chmod(0o2775)
+    settings = Settings(home=folder / "home", halt_file=shared / "HALT")
+    assert as_user(writer, lambda: write_halt(settings, "a drill", "somebody", NOON).name) == "HALT"
+    assert as_user(writer, halted_by(settings)).startswith(f"halted by {shared}/HALT: ")
+    assert as_user(other, halted_by(settings)).startswith(f"halted by {shared}/HALT")
+    assert as_user(other, lambda: str(remove_halt(settings))) == "True"
+    assert as_user(writer, halted_by(settings)) == ""
+
+
+def test_a_state_folder_that_another_user_may_not_make_is_an_error_that_names_the_setting(folder: Path) -> None:
+    wanted = folder / "state"
+    said = as_user(STACK, lambda: str(private_folder(wanted)))
+    assert said == f"ConfigurationError: folder {wanted}: cannot be made: Permission denied (KEEL_HOME names another)"
 
 
 @pytest.mark.usefixtures("key_file")

@@ -102,6 +102,14 @@ def test_two_versions_or_configurations_at_once_are_seen(
     assert keys(watchdog) == found
 
 
+def test_what_is_each_users_own_is_no_second_configuration_and_what_both_trade_by_is(watchdog: Watchdog, tmp_path: Path) -> None:
+    own = {"home": tmp_path / "other", "anchors": tmp_path / "anchors", "alert_hosts": "example.org", "alerts": SecretStr("x://y"),
+           "simulator_home": tmp_path / "venue"}  # fmt: skip
+    settings = watchdog.settings
+    assert configuration(settings.model_copy(update=own)) == configuration(settings)
+    assert configuration(settings.model_copy(update={"halt_file": tmp_path / "HALT"})) != configuration(settings)
+
+
 def test_a_clock_that_goes_wrong_is_seen(watchdog: Watchdog, database_url: str) -> None:
     stack_beats(watchdog, database_url)
     for seconds, found in ((0.5, set()), (2, {"clock_offset_seconds"}), (-5, {"clock_offset_seconds", "clock_step_seconds"})):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from psycopg.sql import SQL, Identifier
 
 from config.desk import assembled, open_desk
 from config.postgres import APP, DATABASE, PERSON, EmbeddedPostgres, embedded, ledger_url, person_url
-from config.settings import Settings
+from config.settings import PROJECT, Settings
 from tests.builders.plans import plan
 from tests.builders.venues import QuietMarket, quick_desk
 from trading import cycle as cycles
@@ -356,3 +357,18 @@ def test_a_change_that_no_role_is_named_for_is_refused_before_it_is_sent(databas
 
 def test_a_person_trips_as_who_decides_and_resumes_as_a_person() -> None:
     assert (ROLE_OF["breaker"], ROLE_OF["breaker.resume"]) == (Role.DECIDE, Role.HUMAN)
+
+
+def test_the_logins_that_the_page_on_deployment_makes_may_what_it_says_of_them(database_url: str) -> None:
+    page = (PROJECT / "docs" / "deployment.md").read_text()
+    _, logins = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    wanted = {"keel_stack": {*ACTING} - {Role.HUMAN}, "keel_live": {*ACTING} - {Role.HUMAN}, "keel_desk": {*ACTING}}
+    with connect(database_url) as connection, connection.transaction(force_rollback=True):  # logins are all databases' own
+        connection.execute(logins)
+        for login, roles in wanted.items():
+            asked = "select name from unnest(%s::text[]) name where pg_has_role(%s, name, 'member')"
+            assert {name for (name,) in connection.execute(asked, (list(Role), login))} == roles
+            told = connection.execute(
+                "select rolsuper, rolcreaterole, rolcreatedb, rolinherit from pg_roles where rolname = %s", (login,)
+            )
+            assert told.fetchone() == (False, False, False, False)

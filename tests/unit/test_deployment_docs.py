@@ -21,6 +21,7 @@ from trading import errors
 
 DOCS = PROJECT / "docs"
 PAGES = [DOCS / "deployment.md", DOCS / "troubleshooting.md", DOCS / "live.md"]
+WATCHDOGS = ("keel-watchdog", "keel-live-watchdog")
 UNITS = sorted((PROJECT / "deployments" / "systemd").glob("*.service"))
 
 
@@ -91,12 +92,47 @@ def sections(unit: Path) -> configparser.ConfigParser:
 
 
 def test_the_key_that_trades_has_a_user_of_its_own_and_no_core_holds_it() -> None:
-    users = {unit.name: sections(unit)["Service"]["User"] for unit in UNITS}
-    live = sections(PROJECT / "deployments" / "systemd" / "keel-live.service")["Service"]
-    assert users["keel-live.service"] != users["keel.service"]
-    assert live["ExecStart"].endswith("keel worker")
-    assert live["LimitCORE"] == "0"
-    assert not live["EnvironmentFile"].startswith("-"), "without its settings it must not start"
+    users = {unit.stem: sections(unit)["Service"]["User"] for unit in UNITS}
+    assert users == {
+        "keel": "keel", "keel-watchdog": "keel", "keel-live": "keel-live", "keel-live-watchdog": "keel-live",
+    }  # fmt: skip
+    for name, command in (("keel-live", "worker"), ("keel-live-watchdog", "watchdog")):
+        live = sections(PROJECT / "deployments" / "systemd" / f"{name}.service")["Service"]
+        assert live["ExecStart"].endswith(f"keel {command}")
+        assert live["LimitCORE"] == "0"
+        assert live["EnvironmentFile"] == "/etc/tradekeel-live.env", "without its settings it must not start"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_every_unit_writes_to_the_state_folder_of_its_user_which_systemd_makes_and_not_to_the_code(unit: Path) -> None:
+    service = sections(unit)["Service"]
+    home = f"/var/lib/{service['StateDirectory']}"
+    assert home == {"keel": "/var/lib/tradekeel", "keel-live": "/var/lib/tradekeel-live"}[service["User"]]
+    assert (service["StateDirectoryMode"], service["UMask"], service["ProtectSystem"]) == ("0700", "0077", "strict")
+    assert "ReadWritePaths" not in service
+    assert f"KEEL_HOME={home}" in unit.read_text() + (DOCS / "deployment.md").read_text()
+
+
+def test_one_watchdog_takes_the_place_of_the_other() -> None:
+    paper, live = (sections(PROJECT / "deployments" / "systemd" / f"{name}.service") for name in WATCHDOGS)
+    assert paper["Unit"]["Conflicts"] == f"{WATCHDOGS[1]}.service"
+    assert live["Unit"]["Conflicts"] == f"{WATCHDOGS[0]}.service"
+
+
+def test_the_page_names_every_unit_with_its_user_and_copies_each() -> None:
+    page = (DOCS / "deployment.md").read_text()
+    for unit in UNITS:
+        row = next(line for line in page.splitlines() if line.startswith(f"| [`{unit.name}`]"))
+        assert row.endswith(f"| `{sections(unit)['Service']['User']}` |")
+        assert f"/opt/tradekeel/deployments/systemd/{unit.name}" in page
+
+
+def test_both_files_of_settings_on_the_page_agree_in_what_is_not_each_users_own() -> None:
+    stack, live = re.findall(r"```ini\n(.*?)```", (DOCS / "deployment.md").read_text(), re.DOTALL)
+    one, other = (dict(line.split("=", 1) for line in block.splitlines()) for block in (stack, live))
+    assert one["KEEL_HALT_FILE"] == other["KEEL_HALT_FILE"]
+    assert one["KEEL_HOME"] != other["KEEL_HOME"]
+    assert one["DATABASE_URL"] != other["DATABASE_URL"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")

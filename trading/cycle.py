@@ -169,6 +169,8 @@ def fetch_prices(desk: Desk, cycle: Cycle) -> None:
     cycle.quality = verdict
     change = Change()
     change.add("verdicts", book=desk.book, plan=plan.name, slot_at=end, passed=verdict.passed, body=verdict.to_dict())
+    # Counted by nobody: a ledger that cannot take operations, which errors are counted by, says so before anything is sent.
+    change.add("operations", book=desk.book, plan=plan.name, kind="prices", ok=True, detail="")
     desk.journal.record("market", change)
 
 

@@ -362,7 +362,7 @@ class Books:
         rows = self._rows(
             """with resumed as (select max(id) as id from keel.operation where book = %s and plan = %s and kind = 'resume')
                select case kind when 'fetch' then 'cycle' else kind end as kind, ok from keel.operation
-               where book = %s and plan = %s and kind not in ('anchor', 'alert')
+               where book = %s and plan = %s and kind not in ('anchor', 'alert', 'prices')
                  and id > coalesce((select id from resumed), 0) order by id desc limit %s""",
             book, plan, book, plan, window,
         )  # fmt: skip

@@ -10,10 +10,7 @@ from config.credentials.secret import forbid_core_dumps
 from config.prefect import client_settings
 from config.settings import PROJECT, load, private_folder
 from deployments.stack.premises import read_record
-from deployments.stack.provision import LIVE_POOL
 from trading.errors import ConfigurationError
-
-_RUNS_AT_ONCE_MAX = 2
 
 
 def become_live_worker() -> NoReturn:
@@ -30,9 +27,6 @@ def become_live_worker() -> NoReturn:
             raise ConfigurationError(f"PREFECT_API_URL: found nothing, and no stack runs in {home}: `keel up`, or set it")
         environment |= client_settings(home, record.port)
     forbid_core_dumps()  # runs inherit it: a core would hold the key
-    command = (
-        "worker", "start", "--pool", LIVE_POOL, "--type", "process",  # named, so that a server that is not up yet is waited for
-        "--name", f"keel-live-{os.getpid()}", "--limit", str(_RUNS_AT_ONCE_MAX),
-    )  # fmt: skip
     os.chdir(PROJECT)
-    os.execve(sys.executable, [sys.executable, "-m", "prefect", *command], environment)  # noqa: S606 - no shell is meant
+    command = (sys.executable, "-m", "deployments.stack.live_runs", "serve")  # anew: Prefect reads its settings once
+    os.execve(sys.executable, command, environment)  # noqa: S606 - no shell is meant

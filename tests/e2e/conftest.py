@@ -296,7 +296,7 @@ def _environment(home: Path, candles: Path, deployments: Path, plans: Path) -> d
 
 def _deployments(folder: Path) -> Path:
     """The project's own file, one more deployment of its trade flow that fires every minute on a plan of its own, so that
-    hand and schedule are not in each other's way, two of a flow that only takes its time, and one in the live pool that breaks.
+    hand and schedule are not in each other's way, and two of a flow that only takes its time.
     """
     declared = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
     paper = next(found for found in declared["deployments"] if found["name"] == "paper")
@@ -310,9 +310,6 @@ def _deployments(folder: Path) -> Path:
                  "schedules": []}
         for name, seconds in (("short", 4), ("slow", 600))
     ]  # fmt: skip
-    live = next(found for found in declared["deployments"] if found["entrypoint"] == "flows/live.py:trade")
-    timed.append(live | {"name": "canary", "entrypoint": "tests/e2e/flows_for_tests.py:breaks",
-                         "parameters": {"params": {"seconds": 0}}, "schedules": []})  # fmt: skip
     file = folder / "prefect.yaml"
     file.write_text(yaml.safe_dump(declared | {"deployments": [*declared["deployments"], minutely, *timed]}))
     return file

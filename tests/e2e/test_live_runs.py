@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,3 +93,35 @@ def test_five_slots_in_rehearsal_through_the_live_pool_end_equal_to_the_venue(st
     assert [check["name"] for check in proved["checks"] if not check["ok"]] == []
     names = [artifact["key"] for artifact in stack.api("/artifacts/latest/filter", {})]
     assert {f"trade-{PLAN}", f"shadow-{PLAN}"} <= set(names)
+
+
+def test_the_live_worker_takes_neither_commands_nor_code_from_the_server(stack: Stack, venue: Running, tmp_path: Path) -> None:
+    """Whoever may write to the server is not the key's user: a deployment of theirs starts what is declared, or nothing."""
+    del venue
+    proofs = {name: tmp_path / name for name in ("command", "steps", "code", "environment")}
+    (tmp_path / "theirs.py").write_text(
+        f"from pathlib import Path\nfrom prefect import flow\nPath({str(proofs['code'])!r}).touch()\n"
+        "@flow\ndef trade(params): pass\n@flow\ndef spy(params): pass\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(f"open({str(proofs['environment'])!r}, 'w')\n")
+
+    def ask(flow: str, name: str) -> dict[str, Any]:
+        made = stack.api("/deployments/", {
+            "flow_id": stack.api("/flows/", {"name": flow})["id"], "name": name, "work_pool_name": "live",
+            "entrypoint": "theirs.py:" + flow, "path": str(tmp_path),
+            "parameters": {"params": {"plan": PLAN, "mode": "rehearsal"}},
+            "pull_steps": [{"prefect.deployments.steps.run_shell_script": {"script": f"touch {proofs['steps']}"}}],
+            "job_variables": {"env": {"PYTHONPATH": str(tmp_path)}, "working_dir": str(tmp_path)} | (
+                {"command": f"touch {proofs['command']}"} if name == "commands" else {}
+            ),
+        })  # fmt: skip
+        run = stack.api(f"/deployments/{made['id']}/create_flow_run", {})
+        return stack.await_state(str(run["id"]), *ENDED, seconds=120)
+
+    stack.write_plan_that_trades(PLAN)
+    with live_worker(stack):
+        ended = {name: ask(flow, name)["state_type"] for flow, name in (
+            ("trade", "commands"), ("trade", "code"), ("spy", "other"), ("spy", "commands"),
+        )}  # fmt: skip
+    assert ended == {"commands": "CRASHED", "code": "COMPLETED", "other": "CRASHED"}
+    assert [name for name, proof in proofs.items() if proof.exists()] == []

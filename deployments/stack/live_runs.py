@@ -86,7 +86,7 @@ def _run() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
-        with suppress(asyncio.CancelledError):  # how a signal ends it
+        with suppress(asyncio.CancelledError, KeyboardInterrupt):  # how a signal ends it
             asyncio.run(serve())
     else:
         _run()

@@ -53,6 +53,8 @@ async def _declared_flow_of(flow_run: FlowRun, **_: object) -> Flow[..., Any]:
 class LiveWorker(ProcessWorker):
     """Starts each run by this installation's own command, in its own folder, in the worker's own environment."""
 
+    __dispatch_key__ = "keel-live"  # an entry of its own among Prefect's workers, though its pool is of the kind `process`
+
     async def run(
         self,
         flow_run: FlowRun,

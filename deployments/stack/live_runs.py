@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,7 @@ class LiveWorker(ProcessWorker):
 async def serve() -> None:
     """Polls the live pool until the process is told to stop; a server that is not up yet is waited for."""
     process.load_flow_from_flow_run = _declared_flow_of
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job is born deaf to it
     setup_signal_handlers_worker(os.getpid(), "the live worker", print)
     await LiveWorker(work_pool_name=LIVE_POOL, name=f"keel-live-{os.getpid()}", limit=_RUNS_AT_ONCE_MAX).start()
 

@@ -75,6 +75,14 @@ class Told:
     points: int = 0
     """Failpoints that the first process passed."""
 
+    @property
+    def died_at(self) -> str:
+        """Where the first process died, as a column of the grid."""
+        if not self.deaths:
+            return "no death"
+        _, _, point = self.deaths[0].partition(" ")
+        return point.partition(" ")[0] or "a question without an answer"
+
 
 @dataclass
 class Place:

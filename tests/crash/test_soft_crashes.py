@@ -63,7 +63,7 @@ def test_whatever_dies_comes_right(fresh_place: Callable[[], ScriptedPlace]) -> 
     for number, story in enumerate(stories(RUNS), start=1):
         told = tell(place, story)
         for reply in story.replies:
-            counted[reply, told.deaths[0].partition(" ")[2].partition(" ")[0] if told.deaths else "no death"] += 1
+            counted[reply, told.died_at] += 1
         if told.problems:
             failed.append(f"{story}: died at {told.deaths}: {told.problems}")
         if told.problems or number % STORIES_PER_LEDGER == 0 or "terms" in story.replies:

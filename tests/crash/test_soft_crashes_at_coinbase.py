@@ -66,7 +66,7 @@ def test_whatever_dies_over_coinbase_comes_right(coinbase: Iterator[CoinbasePlac
     for number, story in enumerate(stories(RUNS), start=1):
         told = tell(place, story)
         for reply in story.replies:
-            counted[reply, told.deaths[0].partition(" ")[2].partition(" ")[0] if told.deaths else "no death"] += 1
+            counted[reply, told.died_at] += 1
         if told.problems:
             failed.append(f"{story}: died at {told.deaths}: {told.problems}")
         if told.problems or number % STORIES_PER_PLACE == 0:

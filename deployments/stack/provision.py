@@ -34,7 +34,8 @@ _CRASH_AUTOMATION = AutomationCore.model_validate({
     "trigger": {
         "type": "event",
         "posture": "Proactive",
-        "after": ["prefect.flow-run.heartbeat"],
+        # Also from its start on: a process may die before its first heartbeat.
+        "after": ["prefect.flow-run.Running", "prefect.flow-run.heartbeat"],
         "expect": ["prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in
                    ("Completed", "Failed", "Cancelled", "Crashed"))],
         "match": {"prefect.resource.id": "prefect.flow-run.*"},

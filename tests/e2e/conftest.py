@@ -159,8 +159,8 @@ class Stack:
         assert record is not None, "no stack runs"
         return record.port
 
-    def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The server's answer to a POST, or to a GET where there is no body.
+    def api(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> Any:
+        """The server's answer to a POST or another method, or to a GET where there is no body; None where it answers nothing.
 
         Its database takes one writer: where that is busy it answers 503 and did nothing, and is asked again, as
         Prefect's own client does.
@@ -173,10 +173,11 @@ class Stack:
         client = self.clients[self.port]
 
         def answered() -> httpx.Response | None:
-            answer = client.get(path) if body is None else client.post(path, json=body)
+            answer = client.get(path) if body is None else client.request(method, path, json=body)
             return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
 
-        return until(f"an answer of {path}", answered, 30).raise_for_status().json()
+        answer = until(f"an answer of {path}", answered, 30).raise_for_status()
+        return answer.json() if answer.content else None
 
     def deployment(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.api(f"/deployments/name/{name}")

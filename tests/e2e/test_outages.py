@@ -242,10 +242,17 @@ def kill_worker_and_runs(stack: Stack) -> None:
         process.signal(signal.SIGKILL)
 
 
+def test_a_run_whose_process_dies_before_its_first_heartbeat_is_crashed(stack: Stack) -> None:
+    shorten_the_servers_patience(stack)
+    run = stack.api("/flow_runs/", {"flow_id": stack.deployment("trade/paper")["flow_id"], "state": {"type": "PENDING"}})
+    stack.api(f"/flow_runs/{run['id']}/set_state", {"state": {"type": "RUNNING"}, "force": True})  # and nobody is there
+    stack.await_state(str(run["id"]), "CRASHED", seconds=CRASHED_WITHIN_SECONDS)
+
+
 def shorten_the_servers_patience(stack: Stack) -> None:
     """The same automation with another time. It counts from heartbeats that come after this."""
     [automation] = [found for found in stack.api("/automations/filter", {}) if "heartbeat" in found["name"]]
     automation["trigger"]["within"] = IMPATIENT_SECONDS
     kept = ("name", "description", "enabled", "trigger", "actions", "actions_on_trigger", "actions_on_resolve", "tags")
     changed: dict[str, Any] = {name: automation[name] for name in kept if name in automation}
-    stack.clients[stack.port].put(f"/automations/{automation['id']}", json=changed).raise_for_status()
+    stack.api(f"/automations/{automation['id']}", changed, method="PUT")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -17,7 +20,9 @@ from trading import hand
 from trading.cycle import run
 from trading.errors import BooksRefused, ConfigurationError, LedgerUnavailable
 from trading.store.database import HEAD, connect, downgrade, ensure_schema, migrate, revision
-from trading.store.journal import Author
+from trading.store.journal import Author, Change
+from trading.store.migrations.versions.v0002_what_the_venue_says import RULES
+from trading.store.migrations.versions.v0003_the_rules_anew import RULES_SHA256
 from trading.store.verify import verify
 
 PLANTED_AT_0001 = """
@@ -66,10 +71,12 @@ def at(url: str) -> str | None:
 
 
 def test_an_empty_ledger_goes_up_and_down_at_every_revision(empty: str) -> None:
-    for to in ("0001", HEAD):
+    for to in ("0001", "0002", HEAD):
         migrate(empty, to)
         assert at(empty) == to
-    downgrade(empty, "0001")
+    for to in ("0002", "0001"):
+        downgrade(empty, to)
+        assert at(empty) == to
     migrate(empty)
     downgrade(empty, "base")
     assert at(empty) is None
@@ -91,6 +98,28 @@ def test_a_filled_ledger_of_the_first_revision_goes_up_and_down_without_losing_a
     assert rows(empty) == before
     ready(empty, settings)
     assert at(empty) == HEAD
+
+
+def test_a_ledger_of_the_second_revision_gets_the_rules_of_today(filled: str, settings: Settings) -> None:
+    downgrade(filled, "0002")
+    with connect(filled) as connection:  # as it was released: two readings of the clock, and a day was a microsecond too long
+        connection.execute("""create or replace function keel.apply_armings(p jsonb) returns int language plpgsql as $$ begin
+          insert into keel.arming (id, book, armed_by, reason, armed_at, expires_at)
+          select id, book, armed_by, reason, clock_timestamp(), clock_timestamp() + make_interval(secs => seconds)
+          from jsonb_to_recordset(p) as x (id uuid, book text, armed_by text, reason text, seconds float); return 1; end $$""")
+    before = rows(filled)
+    ready(filled, settings)
+    assert (at(filled), rows(filled)) == (HEAD, before)
+    with quick_desk(filled) as desk:
+        change = Change()
+        change.add("armings", id=uuid4(), book=desk.book, armed_by="anna", reason="a day", seconds=24 * 3600)
+        desk.journal.record("live.arm", change)
+    assert not [check for check in verify(filled).checks if not check.ok]
+
+
+def test_the_rules_are_those_of_the_newest_revision() -> None:
+    texts = "".join((files("trading.store").joinpath(*path)).read_text() for path in RULES)
+    assert sha256(texts.encode()).hexdigest() == RULES_SHA256, "a rule was changed: add a migration that loads the rules anew"
 
 
 def test_a_snapshot_is_taken_before_an_upgrade_of_a_ledger_that_holds_something(empty: str, settings: Settings) -> None:

@@ -12,7 +12,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-ROLES = (("sql", "make_roles.sql"), ("sql", "roles.sql"))
+RULES = (("sql", "rules.sql"), ("sql", "paper.sql"), ("sql", "make_roles.sql"), ("sql", "roles.sql"))
 
 # Rows that an older schema cannot hold: with one of them a downgrade would drop books or audit.
 _NEW_ROWS = """
@@ -37,7 +37,7 @@ def upgrade() -> None:
     connection = op.get_bind()
     load_rules(connection)  # a column that a view reads cannot change its type
     run_file(connection, "migrations", "sql", "0002_tables.sql")
-    load_rules(connection, ("sql", "rules.sql"), ("sql", "paper.sql"), *ROLES)
+    load_rules(connection, *RULES)
 
 
 def downgrade() -> None:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from decimal import Decimal
 
 from config.clock import wall_clock
-from config.halt import halted_by, whoever
+from config.halt import halted_by
 from config.live import checks_of, environment, exchange_of, market_of, venue_of
 from config.market import choose_market, coinbase_answers, open_market
 from config.plans import load_plan
 from config.postgres import ledger_url, person_url
-from config.settings import Settings, load, private_folder
+from config.settings import Settings, load, private_folder, who_acts
 from config.snapshots import ready
 from trading.desk import Desk
 from trading.errors import ConfigurationError, OutcomeUnknown
@@ -39,7 +39,7 @@ DEMO_PORTFOLIO = "demo"
 
 def default_author() -> Author:
     """A person at a terminal, or whatever process this is."""
-    return Author(actor=whoever())
+    return Author(actor=who_acts())
 
 
 def ledger_of(plan: str, mode: Mode = Mode.PAPER) -> tuple[str, str]:

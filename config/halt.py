@@ -5,7 +5,6 @@ It needs neither Prefect nor Postgres nor `keel`: `touch .keel/HALT` is enough. 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -40,11 +39,6 @@ def halted_by(settings: Settings) -> Callable[[], str]:
         return f"halted by {file}{_said(file)}"
 
     return halted
-
-
-def whoever() -> str:
-    """Who halts: a person at a terminal, or whatever process this is."""
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}"
 
 
 def write_halt(settings: Settings, reason: str, actor: str, now: datetime) -> Path:

@@ -104,6 +104,11 @@ def load() -> Settings:
         raise ConfigurationError(problems) from None
 
 
+def who_acts() -> str:
+    """Of this process: the person at the terminal, or the account that it runs under."""
+    return os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}"
+
+
 def private_folder(path: Path) -> Path:
     """The folder, made if it is missing, readable by its owner only. Raises ConfigurationError where it cannot be made."""
     try:

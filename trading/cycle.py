@@ -10,7 +10,7 @@ after the other without an orchestrator; the flows wrap the same functions as ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -187,7 +187,7 @@ def validate_orders(desk: Desk, cycle: Cycle) -> None:
         return
     plan, market, at = desk.plan, cycle.market, cycle.market_at
     cycle.portfolio = portfolio = desk.books.portfolio(desk.book, plan.name, plan.cash_asset, day_start(at), at)
-    standing = _standing(desk)
+    standing = Standing(tuple(desk.books.breakers(desk.scopes)), tuple(desk.scopes))
     decision = decide(plan, desk.strategy, cycle.opinions, market, portfolio, standing)
     cycle.proposal = decision.proposal
     slot = slot_name(plan.name, cycle.slot_at)
@@ -198,10 +198,6 @@ def validate_orders(desk: Desk, cycle: Cycle) -> None:
         (cycle.approved if approved else cycle.refused).append(judged)  # type: ignore[arg-type]
         change.add("evaluations", **evaluation_row(desk, slot, judged))
     desk.journal.record("evaluate", change)
-
-
-def _standing(desk: Desk) -> Standing:
-    return Standing(tuple(desk.books.breakers(desk.scopes)), tuple(desk.scopes))
 
 
 def check_breaker(desk: Desk, cycle: Cycle) -> None:
@@ -230,8 +226,10 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
             desk.journal.record("breaker", change)
     watching.hold_products(desk, cycle.refused)
     cycle.violations += watching.watch(desk, cycle.portfolio, cycle.market)
-    cycle.breaker = _standing(desk).verdict
-    cycle.product_breakers = _product_verdicts(desk, {approved.request.product for approved in cycle.approved})
+    products = {approved.request.product: desk.product_scope(approved.request.product) for approved in cycle.approved}
+    rows = desk.books.breakers([*desk.scopes, *products.values()])
+    cycle.breaker = breakers.strictest(rows, desk.scopes)
+    cycle.product_breakers = {id_: breakers.strictest(rows, [*desk.scopes, scope]) for id_, scope in products.items()}
     through = [
         approved
         for approved in cycle.approved
@@ -241,12 +239,6 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
     ]
     cycle.held_back = [approved for approved in cycle.approved if approved not in through]
     cycle.approved = through
-
-
-def _product_verdicts(desk: Desk, products: Iterable[str]) -> dict[str, breakers.Verdict]:
-    scopes = {product: [*desk.scopes, desk.product_scope(product)] for product in sorted(products)}
-    rows = desk.books.breakers(sorted({scope for each in scopes.values() for scope in each}))
-    return {product: breakers.strictest(rows, each) for product, each in scopes.items()}
 
 
 def execute(desk: Desk, cycle: Cycle) -> None:

@@ -27,7 +27,7 @@ def _number(value: object) -> Decimal:
         raise ValueError("expected a finite number") from None
 
 
-def _no_truth(value: object) -> object:
+def _not_bool(value: object) -> object:
     """`true` is no number, though Python counts with it."""
     if isinstance(value, bool):
         raise ValueError("expected a number")  # noqa: TRY004  pydantic collects this one
@@ -39,7 +39,7 @@ Money = Annotated[Decimal, BeforeValidator(_number), Field(le=10**12)]
 Multiple = Annotated[Decimal, BeforeValidator(_number), Field(le=1000)]
 Ratio = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, le=1)]
 PositiveMoney = Annotated[Money, Field(gt=0)]
-Whole = Annotated[int, BeforeValidator(_no_truth)]
+Whole = Annotated[int, BeforeValidator(_not_bool)]
 Count = Annotated[Whole, Field(ge=1, le=10**6)]
 Seconds = Annotated[Whole, Field(ge=1, le=86_400)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]

@@ -122,12 +122,12 @@ def halt(
     from contextlib import suppress
 
     from config.clock import wall_clock
-    from config.halt import whoever, write_halt
-    from config.settings import load
+    from config.halt import write_halt
+    from config.settings import load, who_acts
 
     settings, why = load(), reason.strip() or "halted by hand"
     with suppress(OSError):  # the file alone stops every order: before an import that takes seconds; tried again below, and told
-        write_halt(settings, why, whoever(), wall_clock())
+        write_halt(settings, why, who_acts(), wall_clock())
 
     from config.stopping import stop_everything
 

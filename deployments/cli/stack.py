@@ -36,7 +36,7 @@ def down() -> None:
 
 def worker() -> None:
     """Run trade/live's worker here, as the user that may read the key that trades; until Ctrl-C."""
-    from deployments.stack.live_worker import become_live_worker
+    from deployments.stack.live_launch import become_live_worker
 
     become_live_worker()
 

@@ -1,32 +1,96 @@
-"""The worker of runs with real orders: a process of its own, as the user that may read the key that trades."""
+"""What a live worker runs: the flows that this installation declares, whatever the server says of commands, files and settings.
+
+The server tells which run is due and with which parameters; the worker lives behind another user than the server, so it takes
+nothing more from there. A plain process worker would run any command, and load any file, that a deployment names.
+
+    python -m deployments.stack.live_worker serve  the worker
+    python -m deployments.stack.live_worker        one run, in a process of its own: `PREFECT__FLOW_RUN_ID` names it
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
-from typing import NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from config.credentials.secret import forbid_core_dumps
-from config.prefect import client_settings
-from config.settings import PROJECT, load, private_folder
-from deployments.stack.premises import read_record
-from trading.errors import ConfigurationError
+from prefect.client.orchestration import get_client
+from prefect.engine import configure_from_env, handle_engine_signals
+from prefect.flow_engine import flow_run_logger, load_flow_run, run_flow
+from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
+from prefect.workers import process
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+
+from config.settings import PROJECT
+from deployments.stack.provision import LIVE_POOL
+from trading.errors import NotAllowed
+
+if TYPE_CHECKING:
+    import anyio.abc
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.flows import Flow
+
+_RUNS_AT_ONCE_MAX = 2
 
 
-def become_live_worker() -> NoReturn:
-    """Turns this process into the worker of the pool `live`; it polls the server until it is told to stop.
+def declared(name: str) -> Flow[..., Any]:
+    """The flow of that name which may run here. Raises NotAllowed for every other one."""
+    if name != "trade":
+        raise NotAllowed(f"flow {name}: the live worker runs none but trade, of flows/live.py")
+    from flows.live import trade
 
-    The server is that of PREFECT_API_URL, or else the stack that runs in this state folder. Raises ConfigurationError.
-    """
-    settings = load()
-    environment = dict(os.environ) | {"KEEL_PROJECT": str(PROJECT)}
-    if not environment.get("PREFECT_API_URL"):
-        home = private_folder(settings.home).resolve()
-        record = read_record(home)
-        if record is None or not record.supervisor.alive():
-            raise ConfigurationError(f"PREFECT_API_URL: found nothing, and no stack runs in {home}: `keel up`, or set it")
-        environment |= client_settings(home, record.port)
-    forbid_core_dumps()  # runs inherit it: a core would hold the key
-    os.chdir(PROJECT)
-    command = (sys.executable, "-m", "deployments.stack.live_runs", "serve")  # anew: Prefect reads its settings once
-    os.execve(sys.executable, command, environment)  # noqa: S606 - no shell is meant
+    return trade
+
+
+async def _declared_flow_of(flow_run: FlowRun, **_: object) -> Flow[..., Any]:
+    """In the place of Prefect's loader, which would load what the server names: for a flow's own hooks."""
+    async with get_client() as client:
+        return declared((await client.read_flow(flow_run.flow_id)).name)
+
+
+class LiveWorker(ProcessWorker):
+    """Starts each run by this installation's own command, in its own folder, in the worker's own environment."""
+
+    __dispatch_key__ = "keel-live"  # an entry of its own among Prefect's workers, though its pool is of the kind `process`
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: ProcessJobConfiguration,
+        task_status: anyio.abc.TaskStatus[int] | None = None,
+    ) -> ProcessWorkerResult:
+        configuration.command = command_to_string([sys.executable, "-m", __spec__.name])
+        configuration._command_configured = True  # noqa: SLF001 - else Prefect fetches code by the deployment's own steps
+        configuration.env = {**os.environ, "PREFECT__FLOW_RUN_ID": str(flow_run.id)}
+        configuration.working_dir = PROJECT
+        return await super().run(flow_run, configuration, task_status)
+
+
+async def serve() -> None:
+    """Polls the live pool until the process is told to stop; a server that is not up yet is waited for."""
+    process.load_flow_from_flow_run = _declared_flow_of
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job is born deaf to it
+    setup_signal_handlers_worker(os.getpid(), "the live worker", print)
+    await LiveWorker(work_pool_name=LIVE_POOL, name=f"keel-live-{os.getpid()}", limit=_RUNS_AT_ONCE_MAX).start()
+
+
+def _run() -> None:
+    """As `python -m prefect.engine` does it, but for where the flow comes from."""
+    flow_run_id = UUID(os.environ["PREFECT__FLOW_RUN_ID"])
+    configure_from_env()
+    with handle_engine_signals(flow_run_id):
+        flow_run = load_flow_run(flow_run_id=flow_run_id)
+        with get_client(sync_client=True) as client:
+            name = client.read_flow(flow_run.flow_id).name
+        run_flow(declared(name), flow_run=flow_run, error_logger=flow_run_logger(flow_run=flow_run))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"]:
+        with suppress(asyncio.CancelledError, KeyboardInterrupt):  # how a signal ends it
+            asyncio.run(serve())
+    else:
+        _run()

@@ -413,7 +413,7 @@ BACKED = {
 
 
 @pytest.mark.parametrize(("code", "wrong", "there"), [case[:3] for case in (*ENTRIES, *ORDERS, *INTEGRITY)])
-def test_a_check_that_is_taken_out_is_missed(code: str, wrong: Request, there: dict[str, Any]) -> None:
+def test_a_check_that_is_taken_out_is_noticed(code: str, wrong: Request, there: dict[str, Any]) -> None:
     """Nothing else refuses what it refuses: were it off, the order would go."""
     answer = judged(wrong, **_holding(wrong) | there, without=code)
     assert code not in failed(answer)

@@ -256,7 +256,7 @@ def test_a_control_refuses_beyond_its_limit_and_passes_at_it(case: Case) -> None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.code)
-def test_a_control_that_is_taken_out_is_missed(case: Case) -> None:
+def test_a_control_that_is_taken_out_is_noticed(case: Case) -> None:
     assert isinstance(judged(*case.refused, without=case.code), Approved), "nothing else refuses it: the control matters"
 
 

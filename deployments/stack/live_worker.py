@@ -10,6 +10,7 @@ nothing more from there. A plain process worker would run any command, and load 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from prefect.flows import Flow
 
 _RUNS_AT_ONCE_MAX = 2
+_STOP_SECONDS_MAX = 20
 
 
 def declared(name: str) -> Flow[..., Any]:
@@ -69,11 +71,16 @@ class LiveWorker(ProcessWorker):
         return await super().run(flow_run, configuration, task_status)
 
 
+def _told_to_stop(words: str) -> None:
+    """It ends within a second as a rule; where it hangs, it ends all the same and says where it hung."""
+    print(words, flush=True)
+    faulthandler.dump_traceback_later(_STOP_SECONDS_MAX, exit=True)
+
+
 async def serve() -> None:
     """Polls the live pool until the process is told to stop; a server that is not up yet is waited for."""
     process.load_flow_from_flow_run = _declared_flow_of
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job is born deaf to it
-    setup_signal_handlers_worker(os.getpid(), "the live worker", print)
+    setup_signal_handlers_worker(os.getpid(), "the live worker", _told_to_stop)
     await LiveWorker(work_pool_name=LIVE_POOL, name=f"keel-live-{os.getpid()}", limit=_RUNS_AT_ONCE_MAX).start()
 
 
@@ -90,6 +97,9 @@ def _run() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
+        # A script's background job is born deaf to it. Before asyncio's own handler, which cancels the worker and takes the
+        # place of this one alone: KeyboardInterrupt, thrown wherever the loop happens to be, can be swallowed there.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with suppress(asyncio.CancelledError, KeyboardInterrupt):  # how a signal ends it
             asyncio.run(serve())
     else:

@@ -41,7 +41,8 @@ def live_worker(stack: Stack) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            ended = process.wait(60)
+            assert ended == 0, (stack.home / "logs" / "live-worker.log").read_text()[-5000:]
 
 
 def _without_prefect(stack: Stack) -> dict[str, str]:

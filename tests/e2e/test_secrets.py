@@ -104,7 +104,8 @@ def worker(stack: Stack, settings: dict[str, str]) -> Iterator[subprocess.Popen[
             yield process
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            ended = process.wait(60)
+            assert ended == 0, (stack.home / "logs" / "canary-worker.log").read_text()[-5000:]
 
 
 def break_in_a_task(stack: Stack, settings: dict[str, str]) -> str:

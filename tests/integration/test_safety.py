@@ -503,7 +503,7 @@ def test_what_was_taken_away_and_came_back_lets_orders_go_again(ready: Rehearsal
 
 
 def test_a_cycle_with_a_failed_check_settles_and_reconciles_and_sends_nothing(ready: Rehearsal) -> None:
-    ready.venue.fault("error_500", "get_transaction_summary", count=1000)
+    unanswered("get_api_key_permissions")(ready)
     before = ready.arrived
     with ready.desk() as desk:
         cycle = cycles.run(desk)

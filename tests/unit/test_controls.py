@@ -333,7 +333,7 @@ FULL = World(
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # that the value is wrong is the point
-@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: type(wrong).__name__ if type(wrong) is object else repr(wrong))
 @pytest.mark.parametrize(("code", "key"), BOUNDED.items())
 def test_a_limit_that_is_none_refuses(code: str, key: str, wrong: object) -> None:
     """A configuration cannot say such a thing: should one come this far all the same, nothing passes it."""

@@ -2,6 +2,7 @@
 # `make dashboard` serves the dashboard, on loopback.
 #   ONCE=1        make paper: one run, then stop; fails when the run failed
 #   ARGS="-k x"   make test: handed to pytest
+#   JOBS=3        make test: files of tests side by side; most of them wait for processes. 0: one by one, in this process
 #   PYTHON=path   which Python makes .venv (3.11, 3.12 or 3.13); unset: the newest of them that is found
 
 .PHONY: paper test dashboard crash setup
@@ -17,7 +18,7 @@ paper:
 
 test:
 	@deployments/bootstrap.sh dev
-	@exec .venv/bin/pytest $(ARGS)
+	@exec .venv/bin/pytest -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 dashboard:
 	@deployments/bootstrap.sh dashboard

@@ -1,4 +1,4 @@
-"""A real stack for the session: `keel up` as a process of its own, in a state folder of its own, over generated candles."""
+"""A real stack for each file of tests: `keel up` as a process of its own, in a state folder of its own, over generated candles."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def make_stack(tmp_path_factory: pytest.TempPathFactory, candles: Path) -> Calla
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared(make_stack: Callable[[str], Stack]) -> Iterator[Stack]:
     stack = make_stack("shared")
     yield stack
@@ -238,7 +238,7 @@ def shared(make_stack: Callable[[str], Stack]) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(shared: Stack) -> Stack:
-    """The session's stack, up and with its first run done."""
+    """The file's stack, up and with its first run done."""
     if not shared.is_up():
         shared.up()
     shared.await_first_run()

@@ -66,9 +66,6 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error_that_names_the_setti
 
 
 def test_it_comes_up_on_the_next_free_port_trades_and_prints_summary_and_addresses(shared: Stack) -> None:
-    if shared.is_up():  # by the tests of another file
-        assert shared.run("down", seconds=260).returncode == 0
-        shared.await_end()
     with taken(FIRST_PORT):
         shared.up()
         shared.await_first_run()

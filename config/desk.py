@@ -10,7 +10,7 @@ from decimal import Decimal
 from config.clock import wall_clock
 from config.halt import halted_by
 from config.live import checks_of, environment, exchange_of, market_of, venue_of
-from config.market import choose_market, coinbase_answers, open_market
+from config.market import choose_market, coinbase_answers, open_market, second_market
 from config.plans import load_plan
 from config.postgres import ledger_url, person_url
 from config.settings import Settings, load, private_folder, who_acts
@@ -85,6 +85,7 @@ def open_desk(
         opened = opened.model_copy(update={"capital": capital})
     with assembled(opened, source=open_source(source_name, settings, opened), url=url, author=author) as desk:
         desk.halted = halted_by(settings)
+        desk.second = second_source(settings, source_name, opened)
         if settings.paper_fault:
             desk.exchange.after_commit = _lose_the_answer  # type: ignore[attr-defined]  # paper, as checked above
         yield desk
@@ -104,6 +105,7 @@ def _real(
         plan = plan.model_copy(update={"capital": plan_capital(books.connection, book, plan, capital)})
         desk = _desk(plan, mode, source, Journal(sessions, author), books)
         desk.halted = halted_by(settings)
+        desk.second = second_source(settings, source.name, plan)
         desk.exchange = exchange = exchange_of(venue, mode, settings)
         exchange.obey(desk.halted)
         desk.ask_safety = checks_of(desk, exchange, venue, settings)
@@ -138,6 +140,7 @@ def open_shadow(
     shadowed = shadow_of(opened, mode).model_copy(update={"capital": capital})
     with assembled(shadowed, source=market_of(venue, settings), url=url, author=author) as desk:
         follow(desk, capital)
+        desk.second = second_source(settings, desk.source.name, shadowed)  # it decides on what the real desk sees
         yield desk
 
 
@@ -177,6 +180,12 @@ def open_source(name: str, settings: Settings, plan: Plan) -> MarketSource:
         requests_per_second=settings.requests_per_second,
         seed=settings.synthetic_seed,
     )
+
+
+def second_source(settings: Settings, first: str, plan: Plan) -> MarketSource | None:
+    """The source that the first one's prices are compared with, where KEEL_SECOND_MARKET names one."""
+    name = second_market(settings.second_market, first)
+    return None if name is None else open_source(name, settings, plan)
 
 
 def for_source(plan: Plan, source: str, *, is_set: bool) -> Plan:

@@ -34,6 +34,21 @@ def choose_market(setting: str | None, home: Path, probe: Callable[[], bool]) ->
     return _canonical(file.read_text(encoding="utf-8").strip(), str(file))
 
 
+def second_market(setting: str | None, first: str) -> str | None:
+    """Name of the source that prices are compared with, spelled like the first one's; None where none is set.
+
+    Raises ConfigurationError for one that proves nothing: the first once more, or a recording beside a market of today.
+    """
+    if setting is None or not setting.strip():
+        return None
+    second = _canonical(setting.strip(), "KEEL_SECOND_MARKET")
+    if second == first or second.startswith(_REPLAY) != first.startswith(_REPLAY):
+        raise ConfigurationError(
+            f"KEEL_SECOND_MARKET: found {second} beside {first}, expected another source of prices of the same time"
+        )
+    return second
+
+
 def open_market(
     name: str,
     *,

@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     market: str | None = Field(
         default=None, description="KEEL_MARKET: coinbase, replay:PATH or synthetic; unset: chosen at the first start"
     )
+    second_market: str | None = Field(
+        default=None,
+        description="KEEL_SECOND_MARKET: another source, spelled like KEEL_MARKET, that prices are compared with; unset: none",
+    )
     anchors: Path | None = Field(
         default=None, description="KEEL_ANCHORS: file of signed chain heads, append-only; unset: anchors.jsonl in KEEL_HOME"
     )

@@ -1,4 +1,4 @@
-"""A real stack for each file of tests: `keel up` as a process of its own, in a state folder of its own, over generated candles."""
+"""A real stack for each file of tests: `keel up` as a process of its own, in its own state folder, over generated candles."""
 
 from __future__ import annotations
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
-from tests.builders.plans import NOON, buy, quote
+from config.desk import open_desk
+from config.settings import Settings
+from tests.builders.candles import write_generated
+from tests.builders.plans import NOON, buy, plan, quote
 from tests.builders.venues import QuickExchange, QuietMarket, later, quick_desk
+from trading import cycle as cycles
 from trading import hand, watching
 from trading.desk import Desk, cash_at_venue, see_market
 from trading.errors import MarketUnavailable
@@ -92,3 +97,18 @@ def test_a_real_venue_is_asked_for_its_fee_and_for_the_cash_that_no_hold_of_ours
     desk.mode = Mode.REHEARSAL
     market, _ = see_market(desk, NOON, NOON)
     assert (market.taker_fee, market.cash_at_venue) == (Decimal("0.006"), Decimal(500)), "no hold in the rehearsal's own book"
+
+
+@pytest.mark.parametrize(("seed", "bought"), [(11, 2), (12, 0)], ids=["it agrees", "it does not"])
+def test_the_second_market_of_the_settings_is_asked_before_risk_is_added(
+    tmp_path: Path, database_url: str, seed: int, bought: int
+) -> None:
+    first, second = write_generated(tmp_path / "first", 11), write_generated(tmp_path / "second", seed)
+    settings = Settings(
+        home=tmp_path, database_url=database_url, market=f"replay:{first}", second_market=f"replay:{second}"
+    )  # fmt: skip
+    wants = plan(strategy={"name": "deployments.bench.cycle:EveryOther"}, controls={"second_source_required": True})
+    with open_desk(wants, settings=settings) as desk:
+        wanted = next(cycle for cycle in iter(lambda: cycles.run(desk), None) if cycle.approved or cycle.refused)
+    assert len(wanted.executed.states) == bought
+    assert {refused.code for refused in wanted.refused} == (set() if bought else {"second_source"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from config.market import choose_market, coinbase_answers, open_market
+from config.market import choose_market, coinbase_answers, open_market, second_market
 from tests.builders.candles import write_generated
 from tests.builders.coinbase_server import coinbase_server
 from trading.errors import ConfigurationError
@@ -77,3 +77,31 @@ def test_the_probe_asks_the_venue(tmp_path: Path) -> None:
     with coinbase_server(tmp_path) as venue:
         assert coinbase_answers(venue.host, venue.ca_file)
     assert not coinbase_answers(venue.host, venue.ca_file)
+
+
+@pytest.mark.parametrize(
+    ("setting", "first", "name"),
+    [
+        (None, "coinbase", None),
+        (" ", "coinbase", None),
+        ("coinbase", "simulator", "coinbase"),
+        ("replay:/b", "replay:/a", "replay:/b"),
+    ],
+)
+def test_a_second_market_is_another_one(setting: str | None, first: str, name: str | None) -> None:
+    assert second_market(setting, first) == name
+
+
+@pytest.mark.parametrize(
+    ("setting", "first"),
+    [
+        ("coinbase", "coinbase"),
+        ("replay:/a/../a", "replay:/a"),
+        ("replay:/a", "coinbase"),
+        ("coinbase", "replay:/a"),
+        ("kraken", "coinbase"),
+    ],
+)
+def test_a_second_market_that_proves_nothing_is_refused(setting: str, first: str) -> None:
+    with pytest.raises(ConfigurationError, match="KEEL_SECOND_MARKET: found"):
+        second_market(setting, first)

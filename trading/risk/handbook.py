@@ -75,7 +75,7 @@ CONTROLS = (
         "One source can be wrong for hours, and says nothing about it.",
         ("second_source", "peg"),
         ("controls.second_source_required", "controls.max_second_deviation", "controls.second_age_seconds"),
-        "Without a second source the check says so and passes, unless the plan requires one.",
+        "`KEEL_SECOND_MARKET` names the other source. Without one the check says so and passes, unless the plan requires one.",
     ),
     Control(
         "Stale quote, stale candle",

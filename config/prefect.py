@@ -84,6 +84,7 @@ def stack_environment(home: Path, port: int, inherited: Mapping[str, str]) -> di
     for name in (*TRADE, "PYTHONDONTWRITEBYTECODE"):  # the latter doubles every start
         kept.pop(name, None)
     ours = {
+        "PYTHONSAFEPATH": "1",  # a stack that is started in the folder of another checkout runs its own code, not that one's
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_API_AUTH_STRING": auth_string(home),

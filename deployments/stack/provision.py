@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import chdir
 from pathlib import Path
 
 from prefect.client.orchestration import PrefectClient
@@ -120,7 +121,8 @@ async def _deployments(client: PrefectClient) -> list[tuple[str, DeploymentRespo
 
 
 async def _deploy(client: PrefectClient, declared: Declared, declaration: Declaration, version: str) -> None:
-    flow = load_flow_from_entrypoint(str(PROJECT / declaration.entrypoint), use_placeholder_flow=False)
+    with chdir(PROJECT):  # Prefect looks for what a flow imports in the present folder first: that may be another checkout
+        flow = load_flow_from_entrypoint(str(PROJECT / declaration.entrypoint), use_placeholder_flow=False)
     if flow.name != declaration.flow_name:
         raise ConfigurationError(
             f"{declaration.entrypoint}: found a flow named {flow.name!r}, expected its function's name, {declaration.flow_name!r}"

@@ -223,6 +223,8 @@ def make_stack(tmp_path_factory: pytest.TempPathFactory, candles: Path) -> Calla
     def make(name: str) -> Stack:
         folder = tmp_path_factory.mktemp("stack") / "a folder"
         folder.mkdir()
+        for package in ("config", "flows", "tasks", "trading"):  # what a stack must not take for its own, though it starts here
+            (folder / f"{package}.py").write_text("raise ImportError('code of another checkout')\n")
         return Stack(home=folder / name, environment=_environment(folder / name, candles, _deployments(folder), _plans(folder)))
 
     return make

@@ -6,6 +6,7 @@ The limits (`MAX_ORDER_SIZE_USD` ...) are read by `config.plans`, the credential
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -106,6 +107,27 @@ def load() -> Settings:
             variable = (field.description or name).split(":", 1)[0] if field else name
             problems.append(f"environment {variable}: {problem['msg']}")
         raise ConfigurationError(problems) from None
+
+
+def seen_from_here(environ: Mapping[str, str]) -> dict[str, str]:
+    """These variables, every relative path in a setting made absolute: for a process that will stand in another folder."""
+    found = dict(environ)
+    for name, field in Settings.model_fields.items():
+        variable = str(field.validation_alias or f"KEEL_{name.upper()}")
+        if field.annotation in (Path, Path | None) and found.get(variable):
+            found[variable] = _absolute(found[variable])
+    for variable in ("KEEL_CREDENTIALS_FILE", "KEEL_VAULT", "KEEL_VAULT_KEY_FILE"):
+        if found.get(variable):
+            found[variable] = _absolute(found[variable])
+    for variable in ("KEEL_MARKET", "KEEL_SECOND_MARKET"):
+        kind, colon, path = found.get(variable, "").strip().partition(":")
+        if kind == "replay" and path.strip():
+            found[variable] = f"{kind}{colon}{_absolute(path.strip())}"
+    return found
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def who_acts() -> str:

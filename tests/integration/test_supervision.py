@@ -218,6 +218,7 @@ def test_the_environment_of_the_stack_keeps_the_callers_prefect_out(tmp_path: Pa
     theirs = {
         "PREFECT_API_URL": "http://elsewhere/api", "PREFECT_API_KEY": "secret", "PREFECT_PROFILE": "cloud",
         "PYTHONDONTWRITEBYTECODE": "1", "PREFECT_LOGGING_LEVEL": "DEBUG", "COINBASE_VIEW_API_KEY": "key", "TMPDIR": "/shared",
+        "KEEL_HALT_FILE": "STOP",
     }  # fmt: skip
     ours = stack_environment(tmp_path, 4321, theirs)
     assert ours["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
@@ -227,6 +228,8 @@ def test_the_environment_of_the_stack_keeps_the_callers_prefect_out(tmp_path: Pa
     assert (ours["PREFECT_LOGGING_LEVEL"], ours["COINBASE_VIEW_API_KEY"]) == ("DEBUG", "key")
     # A folder in the machine's /tmp belongs to the first user who had a worker there.
     assert Path(ours["TMPDIR"]).is_relative_to(tmp_path)
+    # A run stands in the project's folder: it must look for the same halt file as whoever started the stack.
+    assert ours["KEEL_HALT_FILE"] == str(Path.cwd() / "STOP")
 
 
 def test_the_key_that_trades_is_not_handed_on_to_server_worker_and_their_runs(tmp_path: Path) -> None:

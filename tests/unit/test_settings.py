@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from config.settings import PROJECT, Settings, load
+from config.settings import PROJECT, Settings, load, seen_from_here
 from trading.errors import ConfigurationError
 from trading.plan import Limits
 
@@ -32,3 +34,16 @@ def test_bad_values_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:
         "environment KEEL_PREFECT_PORT",
         "environment KEEL_TIMEOUT_SECONDS",
     ]
+
+
+def test_another_folder_changes_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = {
+        "KEEL_HALT_FILE": "STOP", "KEEL_CREDENTIALS_FILE": "../keys", "KEEL_MARKET": "replay:candles", "KEEL_PLANS": "/etc/plans",
+        "KEEL_SECOND_MARKET": "coinbase", "KEEL_ANCHORS": "", "KEEL_COINBASE_HOST": "host", "OTHER": "a/b",
+    }  # fmt: skip
+    assert seen_from_here(asked) == asked | {
+        "KEEL_HALT_FILE": f"{tmp_path}/STOP",
+        "KEEL_CREDENTIALS_FILE": f"{tmp_path}/../keys",
+        "KEEL_MARKET": f"replay:{tmp_path}/candles",
+    }

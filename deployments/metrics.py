@@ -22,7 +22,7 @@ from trading.store.mirroring import SUPABASE, lag
 from trading.store.rows import HeartbeatRow
 
 if TYPE_CHECKING:
-    from trading.store.reports import Reports
+    from trading.store.reports import Reports, Scope
 
 HOST, PORT = "127.0.0.1", 9464
 BREAKER_STATES = ("closed", "half_open", "open")
@@ -157,9 +157,11 @@ class LedgerMetrics(Collector):
             yield GaugeMetricFamily(MIRROR_RECORDS[0], MIRROR_RECORDS[2], value=behind.records)
             yield GaugeMetricFamily(MIRROR_AGE[0], MIRROR_AGE[2], value=behind.seconds, unit="seconds")
 
-    def _read(self, scope: object, now: datetime) -> Reading | None:
-        seen = take(self.reports, scope, now)  # type: ignore[arg-type]  # a Scope
-        return seen and Reading(
+    def _read(self, scope: Scope, now: datetime) -> Reading | None:
+        seen = take(self.reports, scope, now)
+        if seen is None:
+            return None
+        return Reading(
             seen=seen, now=now, fills=fill_count(self.reports, seen.scope), refused=refusals(self.reports, seen.scope),
             steps=step_seconds(self.reports, seen.scope),
         )  # fmt: skip

@@ -85,7 +85,8 @@ def bench_desk(url: str, client: venue.Client, count: int) -> Iterator[Desk]:
     with Sessions(url) as sessions:
         connection = sessions[Role.DECIDE]
         yield Desk(
-            plan=plan, mode=Mode.PAPER, strategy=EveryOther(), source=prices, exchange=venue.Venue(client, prices),
+            plan=plan, mode=Mode.PAPER, strategy=EveryOther(), source=prices,
+            exchange=venue.Venue(client, prices),  # type: ignore[arg-type]  # its `duplicates` is the plain word
             journal=Journal(sessions, lambda: Author("bench")), books=Books(connection),
             candles=CandleStore(connection, prices.name), gate=QualityGate(), wall=lambda: datetime.now(UTC),
             monotonic=time.monotonic, pause=time.sleep,

@@ -54,8 +54,8 @@ app.command(rich_help_panel="Books")(metrics.metrics)
 app.command(rich_help_panel="Books")(mirror.mirror)
 app.command(rich_help_panel="Books")(verify.verify)
 app.command(rich_help_panel="Books")(verify.anchor)
-for command in (trade.trade, trade.reconcile, trade.order, trade.cancel):
-    app.command(rich_help_panel="Trading without Prefect")(command)
+for acting in (trade.trade, trade.reconcile, trade.order, trade.cancel):
+    app.command(rich_help_panel="Trading without Prefect")(acting)
 app.command("check-live", rich_help_panel="Real orders")(live.check_live)
 app.command(rich_help_panel="Real orders")(live.arm)
 app.command(rich_help_panel="Real orders")(live.disarm)

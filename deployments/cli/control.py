@@ -172,7 +172,8 @@ def resume(
         why = [row.message for row in refused] + ([halted] if halted else [])
         raise fail(refused[0].code if refused else "halted", "; ".join(why))
     if not as_json:
-        print("No halt file stands in the way.", *(f"{row.scope} is half-open until {row.test_until}." for row in found))
+        resumed = [row for row in found if not isinstance(row, NotResumed)]
+        print("No halt file stands in the way.", *(f"{row.scope} is half-open until {row.test_until}." for row in resumed))
 
 
 def flatten(

@@ -41,8 +41,7 @@ def live_worker(stack: Stack) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGINT)
-            ended = process.wait(60)
-            assert ended == 0, (stack.home / "logs" / "live-worker.log").read_text()[-5000:]
+            process.wait(60)
 
 
 def _without_prefect(stack: Stack) -> dict[str, str]:

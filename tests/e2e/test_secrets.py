@@ -104,8 +104,7 @@ def worker(stack: Stack, settings: dict[str, str]) -> Iterator[subprocess.Popen[
             yield process
         finally:
             process.send_signal(signal.SIGINT)
-            ended = process.wait(60)
-            assert ended == 0, (stack.home / "logs" / "canary-worker.log").read_text()[-5000:]
+            process.wait(60)
 
 
 def break_in_a_task(stack: Stack, settings: dict[str, str]) -> str:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -219,23 +220,34 @@ def candles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_stack(tmp_path_factory: pytest.TempPathFactory, candles: Path) -> Callable[[str], Stack]:
-    def make(name: str) -> Stack:
+def make_stack(tmp_path_factory: pytest.TempPathFactory, candles: Path) -> Callable[..., Stack]:
+    """Makes a stack of that name that is not up; `minutely` with a deployment that fires every minute."""
+
+    def make(name: str, *, minutely: bool = False) -> Stack:
         folder = tmp_path_factory.mktemp("stack") / "a folder"
         folder.mkdir()
         for package in ("config", "flows", "tasks", "trading"):  # what a stack must not take for its own, though it starts here
             (folder / f"{package}.py").write_text("raise ImportError('code of another checkout')\n")
-        return Stack(home=folder / name, environment=_environment(folder / name, candles, _deployments(folder), _plans(folder)))
+        declared = _deployments(folder, minutely=minutely)
+        return Stack(home=folder / name, environment=_environment(folder / name, candles, declared, _plans(folder)))
 
     return make
 
 
 @pytest.fixture(scope="module")
-def shared(make_stack: Callable[[str], Stack]) -> Iterator[Stack]:
-    stack = make_stack("shared")
-    yield stack
-    stack.run("down", seconds=260)
-    end(marked(stack.home), 5)
+def shared(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
+    with lasting(make_stack("shared")) as stack:
+        yield stack
+
+
+@contextmanager
+def lasting(stack: Stack) -> Iterator[Stack]:
+    """Whatever of it is up at the end of the block is taken down."""
+    try:
+        yield stack
+    finally:
+        stack.run("down", seconds=260)
+        end(marked(stack.home), 5)
 
 
 @pytest.fixture
@@ -297,13 +309,13 @@ def _environment(home: Path, candles: Path, deployments: Path, plans: Path) -> d
     }
 
 
-def _deployments(folder: Path) -> Path:
-    """The project's own file, one more deployment of its trade flow that fires every minute on a plan of its own, so that
-    hand and schedule are not in each other's way, and two of a flow that only takes its time.
+def _deployments(folder: Path, *, minutely: bool) -> Path:
+    """The project's own file, two more deployments of a flow that only takes its time, and if it is asked for one of its trade
+    flow that fires every minute on a plan of its own, so that hand and schedule are not in each other's way.
     """
     declared = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
     paper = next(found for found in declared["deployments"] if found["name"] == "paper")
-    minutely = paper | {
+    every_minute = paper | {
         "name": MINUTELY.partition("/")[2],
         "parameters": {"params": {"plan": "minutely"}},
         "schedules": [{"slug": "minutely", "cron": "* * * * *", "timezone": "UTC"}],
@@ -314,7 +326,7 @@ def _deployments(folder: Path) -> Path:
         for name, seconds in (("short", 4), ("slow", 600))
     ]  # fmt: skip
     file = folder / "prefect.yaml"
-    file.write_text(yaml.safe_dump(declared | {"deployments": [*declared["deployments"], minutely, *timed]}))
+    file.write_text(yaml.safe_dump(declared | {"deployments": [*declared["deployments"], *timed, *[every_minute] * minutely]}))
     return file
 
 

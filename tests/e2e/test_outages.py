@@ -25,9 +25,9 @@ import yaml
 
 from config.postgres import DATABASE, embedded
 from config.settings import Settings
-from deployments.stack.processes import ProcessId, end, marked
+from deployments.stack.processes import ProcessId, marked
 from tests.crash import grid
-from tests.e2e.conftest import Stack, prefect_program, until
+from tests.e2e.conftest import Stack, lasting, prefect_program, until
 from trading.store.database import Connection, connect
 from trading.store.verify import verify
 
@@ -59,11 +59,10 @@ def stack(make_stack: Callable[[str], Stack]) -> Iterator[Stack]:
     logs.mkdir(parents=True, mode=0o700)
     made.home.chmod(0o700)
     (logs / "stack.log").symlink_to("/dev/full")
-    made.up()
-    made.await_first_run()
-    yield made
-    made.run("down", seconds=260)
-    end(marked(made.home), 5)
+    with lasting(made):
+        made.up()
+        made.await_first_run()
+        yield made
 
 
 def add_restless(stack: Stack) -> None:
@@ -72,8 +71,7 @@ def add_restless(stack: Stack) -> None:
     declared = yaml.safe_load(file.read_text())
     paper = next(found for found in declared["deployments"] if found["name"] == "paper")
     restless = paper | {"name": "restless", "parameters": {"params": {"plan": "restless"}}, "schedules": []}
-    idle = [found for found in declared["deployments"] if found["name"] != "minutely"]
-    file.write_text(yaml.safe_dump(declared | {"deployments": [*idle, restless]}))
+    file.write_text(yaml.safe_dump(declared | {"deployments": [*declared["deployments"], restless]}))
 
 
 @pytest.fixture

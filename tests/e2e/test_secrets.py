@@ -30,10 +30,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from config.postgres import owner_url
 from config.prefect import client_settings
 from config.settings import PROJECT, Settings
-from deployments.stack.processes import end, marked
 from tests.builders import real_money
 from tests.builders.simulator import Running, running
-from tests.e2e.conftest import KEEL, Stack, run_process, until
+from tests.e2e.conftest import KEEL, Stack, lasting, run_process, until
 
 pytestmark = pytest.mark.e2e
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -70,12 +69,10 @@ def found_in(data: bytes, songs: dict[str, list[bytes]]) -> list[str]:
 @pytest.fixture(scope="module")
 def stack(make_stack: Callable[[str], Stack]) -> Iterator[Stack]:
     """A stack of its own: candles of two simulators do not go together in one ledger."""
-    made = make_stack("secrets")
-    made.up()
-    made.await_first_run()
-    yield made
-    made.run("down", seconds=260)
-    end(marked(made.home), 5)
+    with lasting(make_stack("secrets")) as made:
+        made.up()
+        made.await_first_run()
+        yield made
 
 
 @pytest.fixture

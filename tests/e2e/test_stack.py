@@ -20,7 +20,7 @@ import pytest
 
 from deployments.stack.premises import FIRST_PORT, is_free
 from deployments.stack.processes import marked
-from tests.e2e.conftest import MINUTELY, SHORT, SLOW, Stack, now, prefect_program
+from tests.e2e.conftest import MINUTELY, SHORT, SLOW, Stack, lasting, now, prefect_program
 
 pytestmark = pytest.mark.e2e
 
@@ -36,6 +36,13 @@ def taken(port: int) -> Iterator[None]:
         return
     with socket.create_server(("127.0.0.1", port)):
         yield
+
+
+@pytest.fixture(scope="module")
+def shared(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
+    """One whose schedule fires every minute."""
+    with lasting(make_stack("shared", minutely=True)) as stack:
+        yield stack
 
 
 # ------------------------------------------------------------------------------------------- what prevents a start

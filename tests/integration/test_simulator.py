@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -161,6 +162,14 @@ def test_who_does_not_trust_the_ca_does_not_connect(shared: Running) -> None:
     client.session.verify = True
     with pytest.raises(requests.exceptions.SSLError):
         client.get_accounts()
+
+
+def test_its_certificates_pass_the_strict_rules_of_later_pythons(shared: Running) -> None:
+    context = ssl.create_default_context(cafile=shared.line["ca_file"])
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    host, _, port = shared.line["host"].partition(":")
+    with socket.create_connection((host, int(port)), 5) as plain, context.wrap_socket(plain, server_hostname=host) as wrapped:
+        assert wrapped.version()
 
 
 def test_a_clock_that_is_off_is_refused_until_it_is_right(shared: Running) -> None:

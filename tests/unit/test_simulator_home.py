@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.builders.simulator import NOON, PROJECT
 from trading.errors import ConfigurationError
 from trading.simulator.faults import KINDS, Faults
-from trading.simulator.keys import load_keys, make_keys
+from trading.simulator.keys import load_keys, make_certificates, make_keys
 from trading.simulator.orders import Settings
 from trading.simulator.rest import ENDPOINTS
 from trading.simulator.simulation import Clock, Opening, Simulation, parse_balances
@@ -211,3 +215,17 @@ def test_the_page_names_every_fault_and_setting() -> None:
     page = (PROJECT / "docs" / "simulator.md").read_text()
     names = [*KINDS, *(field.name for field in fields(Settings))]
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_certificates_are_kept_and_those_that_no_later_python_trusts_are_made_anew(tmp_path: Path) -> None:
+    authority, _ = make_certificates(tmp_path, "127.0.0.1", NOON)
+    made = authority.read_bytes()
+    assert make_certificates(tmp_path, "127.0.0.1", NOON)[0].read_bytes() == made
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an early one")])
+    early = x509.CertificateBuilder(name, name, key.public_key(), 1, NOON, NOON + timedelta(days=1)).sign(key, hashes.SHA256())
+    authority.write_bytes(early.public_bytes(serialization.Encoding.PEM))
+    make_certificates(tmp_path, "127.0.0.1", NOON)
+    anew = x509.load_pem_x509_certificate(authority.read_bytes())
+    assert anew.subject != name
+    assert anew.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign

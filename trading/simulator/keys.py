@@ -127,14 +127,22 @@ def _write(file: Path, content: str) -> None:
     file.write_text(content)
 
 
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False, key_encipherment=False,
+    data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+)  # fmt: skip
+
+
 def make_certificates(home: Path, host: str, now: datetime) -> tuple[Path, Path]:
     """(CA file, server file with key and certificate) in `home`. The CA is kept, so that clients go on trusting it."""
     authority, server = home / "ca.pem", home / "server.pem"
-    if not authority.exists() or not server.exists():
+    if not authority.exists() or not server.exists() or not _signs(authority):
         signer = ec.generate_private_key(ec.SECP256R1())
         ca_name = _named("Simulated venue CA")
-        ca = _certificate(ca_name, ca_name, signer.public_key(), now).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        ca = (
+            _certificate(ca_name, ca_name, signer.public_key(), now)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_SIGNS, critical=True)
         )
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = _certificate(_named("Simulated venue"), ca_name, key.public_key(), now)
@@ -145,6 +153,12 @@ def make_certificates(home: Path, host: str, now: datetime) -> tuple[Path, Path]
         _write(server, _pem(key) + made)
         authority.write_bytes(ca.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     return authority, server
+
+
+def _signs(authority: Path) -> bool:
+    """False for a CA that was made without its key usage: Python 3.13 and later trust none."""
+    extensions = x509.load_pem_x509_certificate(authority.read_bytes()).extensions
+    return any(isinstance(extension.value, x509.KeyUsage) for extension in extensions)
 
 
 def _named(name: str) -> x509.Name:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from config.settings import PROJECT, private_folder, seen_from_here, write_private
+from config.settings import PROJECT, private_folder, with_absolute_paths, write_private
 
 HOST = "127.0.0.1"
 USER = "keel"
@@ -80,7 +80,7 @@ def stack_environment(home: Path, port: int, inherited: Mapping[str, str]) -> di
     """The whole environment of the server, the worker and its runs. The key that trades is none of theirs."""
     from config.credentials.places import TRADE  # noqa: PLC0415 - a shell's `keel` asks for these settings without it
 
-    here = seen_from_here(inherited)
+    here = with_absolute_paths(inherited)
     kept = {name: value for name, value in here.items() if not name.startswith("PREFECT_") or name.startswith(_KEPT)}
     for name in (*TRADE, "PYTHONDONTWRITEBYTECODE"):  # the latter doubles every start
         kept.pop(name, None)

@@ -109,20 +109,21 @@ def load() -> Settings:
         raise ConfigurationError(problems) from None
 
 
-def seen_from_here(environ: Mapping[str, str]) -> dict[str, str]:
+def with_absolute_paths(environ: Mapping[str, str]) -> dict[str, str]:
     """These variables, every relative path in a setting made absolute: for a process that will stand in another folder."""
+    paths = [
+        str(field.validation_alias or f"KEEL_{name.upper()}")
+        for name, field in Settings.model_fields.items()
+        if field.annotation in (Path, Path | None)
+    ]
     found = dict(environ)
-    for name, field in Settings.model_fields.items():
-        variable = str(field.validation_alias or f"KEEL_{name.upper()}")
-        if field.annotation in (Path, Path | None) and found.get(variable):
-            found[variable] = _absolute(found[variable])
-    for variable in ("KEEL_CREDENTIALS_FILE", "KEEL_VAULT", "KEEL_VAULT_KEY_FILE"):
+    for variable in (*paths, "KEEL_CREDENTIALS_FILE", "KEEL_VAULT", "KEEL_VAULT_KEY_FILE"):
         if found.get(variable):
             found[variable] = _absolute(found[variable])
     for variable in ("KEEL_MARKET", "KEEL_SECOND_MARKET"):
-        kind, colon, path = found.get(variable, "").strip().partition(":")
+        kind, _, path = found.get(variable, "").strip().partition(":")
         if kind == "replay" and path.strip():
-            found[variable] = f"{kind}{colon}{_absolute(path.strip())}"
+            found[variable] = f"replay:{_absolute(path.strip())}"
     return found
 
 

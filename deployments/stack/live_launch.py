@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from config.credentials.secret import forbid_core_dumps
 from config.prefect import client_settings
-from config.settings import PROJECT, load, private_folder, seen_from_here
+from config.settings import PROJECT, load, private_folder, with_absolute_paths
 from deployments.stack.premises import read_record
 from trading.errors import ConfigurationError
 
@@ -19,7 +19,7 @@ def become_live_worker() -> NoReturn:
     The server is that of PREFECT_API_URL, or else the stack that runs in this state folder. Raises ConfigurationError.
     """
     settings = load()
-    environment = seen_from_here(os.environ) | {"KEEL_PROJECT": str(PROJECT)}
+    environment = with_absolute_paths(os.environ) | {"KEEL_PROJECT": str(PROJECT)}
     if not environment.get("PREFECT_API_URL"):
         home = private_folder(settings.home).resolve()
         record = read_record(home)

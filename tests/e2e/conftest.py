@@ -242,7 +242,7 @@ def shared(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
 
 @contextmanager
 def lasting(stack: Stack) -> Iterator[Stack]:
-    """Whatever of it is up at the end of the block is taken down."""
+    """Whatever of the stack is up at the end of the block is taken down."""
     try:
         yield stack
     finally:

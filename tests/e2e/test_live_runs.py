@@ -41,7 +41,7 @@ def live_worker(stack: Stack) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(60)
+            process.wait(30)
 
 
 def _without_prefect(stack: Stack) -> dict[str, str]:

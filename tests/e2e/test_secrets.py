@@ -101,7 +101,7 @@ def worker(stack: Stack, settings: dict[str, str]) -> Iterator[subprocess.Popen[
             yield process
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(60)
+            process.wait(30)
 
 
 def break_in_a_task(stack: Stack, settings: dict[str, str]) -> str:

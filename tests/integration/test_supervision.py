@@ -287,3 +287,22 @@ def unused_port() -> Callable[[], int]:
             return int(listener.getsockname()[1])
 
     return find
+
+
+# ------------------------------------------------------------------------------------------------------- the live worker
+
+
+def test_a_live_worker_that_hangs_when_it_is_told_to_stop_ends_all_the_same_and_says_where() -> None:
+    code = """
+import threading
+from deployments.stack import live_worker
+def hangs_here():
+    threading.Event().wait()
+live_worker._STOP_SECONDS_MAX = 0.2
+live_worker._told_to_stop("Received SIGINT.")
+hangs_here()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Received SIGINT." in done.stdout
+    assert "hangs_here" in done.stderr

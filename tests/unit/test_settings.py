@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import PROJECT, Settings, load, seen_from_here
+from config.settings import PROJECT, Settings, load, with_absolute_paths
 from trading.errors import ConfigurationError
 from trading.plan import Limits
 
@@ -42,7 +42,7 @@ def test_another_folder_changes_no_path(tmp_path: Path, monkeypatch: pytest.Monk
         "KEEL_HALT_FILE": "STOP", "KEEL_CREDENTIALS_FILE": "../keys", "KEEL_MARKET": "replay:candles", "KEEL_PLANS": "/etc/plans",
         "KEEL_SECOND_MARKET": "coinbase", "KEEL_ANCHORS": "", "KEEL_COINBASE_HOST": "host", "OTHER": "a/b",
     }  # fmt: skip
-    assert seen_from_here(asked) == asked | {
+    assert with_absolute_paths(asked) == asked | {
         "KEEL_HALT_FILE": f"{tmp_path}/STOP",
         "KEEL_CREDENTIALS_FILE": f"{tmp_path}/../keys",
         "KEEL_MARKET": f"replay:{tmp_path}/candles",

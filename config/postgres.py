@@ -239,7 +239,9 @@ class EmbeddedPostgres:
         if not (self.data / "postmaster.pid").exists():
             return
         with self._alone():
-            if not self._processes():  # the number in the file may be another program's by now, which pg_ctl would hit
+            # The number in the file may be another program's by now, which pg_ctl would hit: it must be one of the server's own
+            # processes. Those of a dead one are on their way out, and are waited for.
+            if self._recorded() not in self._processes() and not self._comes_back():
                 return
             for mode, seconds in (("fast", "30"), ("immediate", "10")):  # the second one costs a recovery, and loses nothing
                 stopped = self._program("pg_ctl", "-w", "-t", seconds, "-m", mode, "-D", str(self.data), "stop")
@@ -315,6 +317,14 @@ class EmbeddedPostgres:
             logs = [log.read_text(errors="replace") for log in (self.root / "pg_ctl.log", self.log) if log.exists()]
             tail = "".join(log[-2000:] for log in logs)
             raise LedgerUnavailable(f"Postgres did not start in {self.data}; the end of its log:\n{tail}")
+
+    def _recorded(self) -> int | None:
+        """The server's process as its lock file says; None where there is none, or it says nothing."""
+        try:
+            first, _, _ = (self.data / "postmaster.pid").read_text().partition("\n")
+        except FileNotFoundError:  # it has stopped meanwhile
+            return None
+        return int(first) if first.strip().isdigit() else None
 
     def _comes_back(self) -> bool:
         """True once an earlier server of this folder answers (it was recovering); False once nothing of it is left.

@@ -37,6 +37,8 @@ from trading.movements import Movement, MovementKind
 from trading.orders import Fill, FillKind, Request, Side, base_quantity, order_terms
 
 TIMEOUT_SECONDS = 0.3
+PATIENT_SECONDS = 60
+"""For questions of the test's own: it must not tire before the machine does."""
 _DISCONNECTED = (OSError, EOFError)
 
 
@@ -99,7 +101,7 @@ class Wire:
         """(status, reply). Raises OSError or EOFError when none came, GarbledError when it cannot be read."""
         try:
             if self._socket is None:
-                self._socket = socket.create_connection(("127.0.0.1", self.port), 5)
+                self._socket = socket.create_connection(("127.0.0.1", self.port), max(5, self.timeout_seconds))
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.settimeout(self.timeout_seconds)
             self._socket.sendall(json.dumps({"op": op, "account": self.account, "with": arguments}).encode() + b"\n")
@@ -123,8 +125,12 @@ class Wire:
         return line
 
     def ask(self, op: str, **arguments: object) -> Any:
-        """The reply to a question of the test's own: it must come."""
-        return self.call(op, **arguments)[1]
+        """The reply to a question of the test's own: it must come, however long the machine stands still."""
+        hasty, self.timeout_seconds = self.timeout_seconds, PATIENT_SECONDS
+        try:
+            return self.call(op, **arguments)[1]
+        finally:
+            self.timeout_seconds = hasty
 
     def close(self) -> None:
         if self._socket is not None:

@@ -173,7 +173,7 @@ class ScriptedPlace(Place):
         return found
 
     def _ask(self, op: str, **arguments: object) -> Any:
-        wire = Wire(self.port, self.book, timeout_seconds=60)  # the test itself must not tire before the machine does
+        wire = Wire(self.port, self.book)
         try:
             return wire.ask(op, **arguments)
         finally:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -114,6 +115,28 @@ def test_stopping_a_dead_server_leaves_alone_who_got_its_number(
     kill_all(server)
     give_number_to(bystander, server)
     server.stop()
+    with pytest.raises(subprocess.TimeoutExpired):
+        bystander.wait(0.5)
+
+
+def test_stopping_a_dead_server_whose_processes_linger_waits_for_them_and_hits_nobody_else(
+    server: EmbeddedPostgres, bystander: subprocess.Popen[bytes]
+) -> None:
+    server.start()
+    postmaster = int((server.data / "postmaster.pid").read_text().split("\n")[0])
+    lingering = [pid for pid in server._processes() if pid != postmaster]
+    for pid in lingering:
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(postmaster, signal.SIGKILL)
+    give_number_to(bystander, server)
+    with ThreadPoolExecutor(1) as beside:
+        stopping = beside.submit(server.stop)
+        with pytest.raises(TimeoutError):  # not before they are gone
+            stopping.result(1)
+        for pid in lingering:
+            os.kill(pid, signal.SIGKILL)
+        stopping.result(30)
+    assert server._processes() == []
     with pytest.raises(subprocess.TimeoutExpired):
         bystander.wait(0.5)
 

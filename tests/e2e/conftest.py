@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from config.settings import PROJECT
-from deployments.stack.premises import is_free, read_record
+from deployments.stack.premises import read_record
 from deployments.stack.processes import end, marked
 from tests.builders.candles import write_generated
 
@@ -146,10 +146,14 @@ class Stack:
         data = str(self.home / "postgres" / "data")
         return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _working_directory(folder) == data]
 
+    def listens(self, port: int) -> bool:
+        """True if a process of this stack, marked or not, listens there."""
+        return any(os.fsencode(self.home) in _environment_of(process) for process in _listeners(port))
+
     def assert_nothing_is_left(self, port: int) -> None:
         assert marked(self.home) == []
         assert self.postgres_processes() == []
-        assert is_free(port)
+        assert not self.listens(port)  # rather than that it is free: a stack of another file's tests may have taken it since
         assert read_record(self.home) is None
 
     # --------------------------------------------------------------------------------------------------- the server
@@ -336,6 +340,27 @@ def _plans(folder: Path) -> Path:
     assert default.count('"default"') == default.count('"main"') == 1
     (plans / "minutely.toml").write_text(default.replace('"default"', '"minutely"').replace('"main"', '"minutely"'))
     return plans
+
+
+def _listeners(port: int) -> list[Path]:
+    """The folders in /proc of the processes that listen on this port of this machine."""
+    fields = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{line[9]}]" for line in fields if line[3] == "0A" and int(line[1].rpartition(":")[2], 16) == port}
+    return [folder for folder in Path("/proc").glob("[0-9]*") if sockets & _open_files(folder)]
+
+
+def _open_files(process: Path) -> set[str]:
+    try:
+        return {str(file.readlink()) for file in (process / "fd").iterdir()}
+    except OSError:  # it ended, or belongs to somebody else
+        return set()
+
+
+def _environment_of(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:  # it ended
+        return b""
 
 
 def _working_directory(process: Path) -> str:

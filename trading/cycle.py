@@ -32,7 +32,7 @@ from trading.desk import (
 from trading.errors import Fenced, LedgerUnavailable
 from trading.market import Market, last_close
 from trading.money import stamp
-from trading.orders import Side, slot_name
+from trading.orders import Request, Side, slot_name
 from trading.portfolio import Portfolio
 from trading.proof import write_down
 from trading.quality import Verdict as QualityVerdict
@@ -229,16 +229,21 @@ def check_breaker(desk: Desk, cycle: Cycle) -> None:
     products = {approved.request.product: desk.product_scope(approved.request.product) for approved in cycle.approved}
     rows = desk.books.breakers([*desk.scopes, *products.values()])
     cycle.breaker = breakers.strictest(rows, desk.scopes)
-    cycle.product_breakers = {id_: breakers.strictest(rows, [*desk.scopes, scope]) for id_, scope in products.items()}
-    through = [
-        approved
-        for approved in cycle.approved
-        if breakers.permits(cycle.product_breakers[approved.request.product], approved.request)
-        and not (cycle.exits_only and approved.request.side is Side.BUY)
-        and not desk.forbids(approved.request.side)
-    ]
-    cycle.held_back = [approved for approved in cycle.approved if approved not in through]
-    cycle.approved = through
+    by_scope = {row.scope: row for row in rows}
+    for product, own in products.items():
+        needed = [*desk.scopes, own]
+        cycle.product_breakers[product] = breakers.strictest((by_scope[id_] for id_ in needed if id_ in by_scope), needed)
+    approved, cycle.approved, cycle.held_back = cycle.approved, [], []
+    for one in approved:
+        (cycle.approved if _goes_through(desk, cycle, one.request) else cycle.held_back).append(one)
+
+
+def _goes_through(desk: Desk, cycle: Cycle, request: Request) -> bool:
+    return (
+        breakers.permits(cycle.product_breakers[request.product], request)
+        and not (cycle.exits_only and request.side is Side.BUY)
+        and not desk.forbids(request.side)
+    )
 
 
 def execute(desk: Desk, cycle: Cycle) -> None:
@@ -261,16 +266,16 @@ def reconcile(desk: Desk, cycle: Cycle) -> None:
 def publish(desk: Desk, cycle: Cycle) -> None:
     """Marks the equity, ends the slot, and stores the summary that every report of this run is made from."""
     plan = desk.plan
-    portfolio = desk.books.portfolio(desk.book, plan.name, plan.cash_asset, day_start(cycle.market_at))
+    held = desk.books.holdings(desk.book, plan.name, plan.cash_asset)
     quotes = cycle.market.quotes if cycle.market else {}
-    equity, unrealised = portfolio.equity(quotes), portfolio.unrealised(quotes)
+    equity, unrealised = held.equity(quotes), held.unrealised(quotes)
     change = Change()
     if cycle.trades and equity is not None and unrealised is not None:  # an unknown mark is left out, never a zero
-        change.add("equity", book=desk.book, plan=plan.name, at=cycle.market_at, equity=equity, cash=portfolio.cash,
-                   unrealised=unrealised, realised=portfolio.realised, fees=portfolio.fees)  # fmt: skip
+        change.add("equity", book=desk.book, plan=plan.name, at=cycle.market_at, equity=equity, cash=held.cash,
+                   unrealised=unrealised, realised=held.realised, fees=held.fees)  # fmt: skip
     if cycle.trades:  # not before: a step that went well would end the count of runs that failed
         change.add("operations", book=desk.book, plan=plan.name, kind="cycle", ok=True, detail="")
-    cycle.summary = summary.summarise(desk, cycle, portfolio, equity)
+    cycle.summary = summary.summarise(desk, cycle, held, equity)
     if cycle.claim is not None and cycle.claim.ours:
         change.add(
             "cycles", book=desk.book, plan=plan.name, slot_at=cycle.slot_at, epoch=cycle.claim.epoch,

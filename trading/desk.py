@@ -343,5 +343,5 @@ def evaluation_row(desk: Desk, slot: str, judged: Approved | Refused) -> dict[st
         "leg": request.leg,
         "approved": isinstance(judged, Approved),
         "body": evaluation_body(judged),
-        "plan_sha": desk.plan.sha256,
+        "plan_sha": judged.evaluation.plan_sha256,
     }

@@ -105,14 +105,15 @@ def send(desk: Desk, epoch: int, orders: Sequence[Order]) -> Settled:
     Raises Fenced when a later run holds the portfolio: then nothing of that batch was sent.
     """
     total = Settled()
+    since = within(desk, last_look(desk))  # an order that the venue replays may be older than this run
     for batch in _batches(orders, max(1, desk.exchange.send_batch)):
-        total.join(_send_batch(desk, epoch, batch))
+        total.join(_send_batch(desk, epoch, batch, since=since))
     if total.in_doubt:
-        total.join(_resolve_doubts(desk, epoch))
+        total.join(_resolve_doubts(desk, epoch, since))
     return total
 
 
-def _resolve_doubts(desk: Desk, epoch: int) -> Settled:
+def _resolve_doubts(desk: Desk, epoch: int, since: datetime) -> Settled:
     """Scans for orders in doubt; where the venue replays by client id, sends those of the plan that it does not list once more.
 
     The same bytes under the same id, within their time to live and while every breaker is closed; else the scans of later
@@ -130,14 +131,14 @@ def _resolve_doubts(desk: Desk, epoch: int) -> Settled:
         doubts = [order for order in live if order.state is State.IN_DOUBT and order.intent.owner.plan == desk.plan.name]
         if not doubts:
             break
-        again = _send_batch(desk, epoch, doubts, replay=True)
+        again = _send_batch(desk, epoch, doubts, since=since, replay=True)
         if not again.states:
             break  # none may go any more: too late, or a breaker that is not closed
         total.join(again)
     return total
 
 
-def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, replay: bool = False) -> Settled:
+def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, since: datetime, replay: bool = False) -> Settled:
     deadline = desk.monotonic() + SEND_DEADLINE_SECONDS  # from before the mark: a sleep may begin inside of it
     verdicts = desk.journal.mark_sending(desk.book, epoch, [order.id for order in batch], desk.scopes, replay=replay)
     absorber = Absorber(desk)
@@ -155,7 +156,7 @@ def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, replay: bool 
             sent.append((order, outcome))
         else:
             settled.append((order, *outcome))
-    reported, listed = _reported(desk, [accepted for _, accepted in sent])
+    reported, listed = _reported(desk, [accepted for _, accepted in sent], since)
     fills = absorber.load([order for order in batch if verdicts[order.id] == "send"], reported)
     for order, accepted in sent:
         id_, theirs = accepted.exchange_order_id, listed.get(str(order.id), [])
@@ -172,15 +173,15 @@ def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, replay: bool 
     return written
 
 
-def _reported(desk: Desk, accepted: Sequence[Accepted]) -> tuple[list[Fill], Mapping[str, list[ExchangeOrder]]]:
+def _reported(desk: Desk, accepted: Sequence[Accepted], since: datetime) -> tuple[list[Fill], Mapping[str, list[ExchangeOrder]]]:
     """What the orders traded: as the answers told it, or one look at the venue where an answer did not.
 
     The look also shows the terms that the venue has under each id: one that replays answers with its first order, whatever
-    it is sent. It reaches back to the last clean one, because that order may be older than this run.
+    it is sent.
     """
     told = [answer.fills for answer in accepted if answer.fills is not None]
     if len(told) < len(accepted):
-        orders, fills = desk.exchange.look_up([answer.exchange_order_id for answer in accepted], within(desk, last_look(desk)))
+        orders, fills = desk.exchange.look_up([answer.exchange_order_id for answer in accepted], since)
         return [fill for fill in fills if fill.kind is FillKind.TRADE], by_client_id(orders)
     return [fill for fills in told for fill in fills], {}
 

@@ -38,8 +38,8 @@ def flatten(desk: Desk, reason: str, products: list[str] | None = None) -> list[
 
 
 def _held(desk: Desk) -> dict[str, Decimal]:
-    portfolio = desk.books.portfolio(desk.book, desk.plan.name, desk.plan.cash_asset, desk.market_now())
-    return {product: position.quantity for product, position in portfolio.positions.items()}
+    held = desk.books.holdings(desk.book, desk.plan.name, desk.plan.cash_asset)
+    return {product: position.quantity for product, position in held.positions.items()}
 
 
 def _flatten_one(desk: Desk, product: str, reason: str) -> Flattened:

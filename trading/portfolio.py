@@ -61,51 +61,17 @@ NOTHING_RECENT = Recent()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Portfolio:
-    """One plan's share of a portfolio: cash in the cash asset, positions by product, and the day's running figures.
-
-    Amounts are in the cash asset. Live and in-doubt orders count as used: `cash_held` and `working` hold them.
-    """
+class Holdings:
+    """One plan's share of a portfolio: cash in the cash asset, positions by product. Amounts are in the cash asset."""
 
     book: str
     plan: str
     cash_asset: str
     cash: Decimal
     """Posted at the venue, holds included."""
-    cash_held: Decimal = ZERO
-    """Reserved by live buy orders, fees included."""
-    cash_missing: Decimal = ZERO
-    """What left the account beyond any plan's share, and nobody has allotted yet: every plan goes without it."""
     positions: Mapping[str, Position] = field(default_factory=dict)
-    working: Mapping[str, Decimal] = field(default_factory=dict)
-    """Product -> notional of live buy orders (in-doubt ones included)."""
-    doubts: frozenset[str] = frozenset()
-    """Products with an order in doubt, of whatever plan: they take no new risk."""
-    doubtful_orders: int = 0
-    """Orders in doubt in the whole portfolio: two of them, and no product takes new risk."""
-    frozen: frozenset[str] = frozenset()
-    """Assets with an open break: their products take no new risk."""
-    peak_equity: Decimal = ZERO
-    day_start_equity: Decimal | None = None
-    """Equity at the first mark of the (UTC) day; None before it is known."""
-    day_volume: Decimal = ZERO
-    """Notional sent today, counted at the send."""
-    hour_volume: Decimal = ZERO
-    """Notional sent within the last hour of market time."""
-    minute_orders: int = 0
-    """Orders of the whole portfolio, all plans, sent within the last minute of market time."""
-    recent: Mapping[str, Recent] = field(default_factory=dict)
-    """Product -> what was sent of it lately; nothing for a product that is missing."""
     realised: Decimal = ZERO
     fees: Decimal = ZERO
-
-    @property
-    def cash_free(self) -> Decimal:
-        return self.cash - self.cash_held - self.cash_missing
-
-    def is_doubted(self, product: str) -> bool:
-        """May the product take no new risk, because an order is in doubt: its own, or two of the portfolio?"""
-        return product in self.doubts or self.doubtful_orders >= DOUBTS_MAX
 
     def value(self, product: str, quotes: Mapping[str, Quote]) -> Decimal | None:
         """A position at the mid, in quote; zero when flat, None when it has no quote (never guessed)."""
@@ -135,3 +101,43 @@ class Portfolio:
     @property
     def open_positions(self) -> int:
         return sum(1 for position in self.positions.values() if position.quantity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portfolio(Holdings):
+    """The holdings with all that a decision looks at: what is reserved, in doubt or frozen, and the day's running figures.
+
+    Live and in-doubt orders count as used: `cash_held` and `working` hold them.
+    """
+
+    cash_held: Decimal = ZERO
+    """Reserved by live buy orders, fees included."""
+    cash_missing: Decimal = ZERO
+    """What left the account beyond any plan's share, and nobody has allotted yet: every plan goes without it."""
+    working: Mapping[str, Decimal] = field(default_factory=dict)
+    """Product -> notional of live buy orders (in-doubt ones included)."""
+    doubts: frozenset[str] = frozenset()
+    """Products with an order in doubt, of whatever plan: they take no new risk."""
+    doubtful_orders: int = 0
+    """Orders in doubt in the whole portfolio: two of them, and no product takes new risk."""
+    frozen: frozenset[str] = frozenset()
+    """Assets with an open break: their products take no new risk."""
+    peak_equity: Decimal = ZERO
+    day_start_equity: Decimal | None = None
+    """Equity at the first mark of the (UTC) day; None before it is known."""
+    day_volume: Decimal = ZERO
+    """Notional sent today, counted at the send."""
+    hour_volume: Decimal = ZERO
+    """Notional sent within the last hour of market time."""
+    minute_orders: int = 0
+    """Orders of the whole portfolio, all plans, sent within the last minute of market time."""
+    recent: Mapping[str, Recent] = field(default_factory=dict)
+    """Product -> what was sent of it lately; nothing for a product that is missing."""
+
+    @property
+    def cash_free(self) -> Decimal:
+        return self.cash - self.cash_held - self.cash_missing
+
+    def is_doubted(self, product: str) -> bool:
+        """May the product take no new risk, because an order is in doubt: its own, or two of the portfolio?"""
+        return product in self.doubts or self.doubtful_orders >= DOUBTS_MAX

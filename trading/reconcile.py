@@ -74,8 +74,7 @@ def reconcile(desk: Desk, look_back: timedelta | None = None) -> Reconciliation:
     says and the open break says why. Raises Unanswered when the exchange cannot be asked.
     """
     since = within(desk, desk.market_now() - look_back if look_back is not None else last_look(desk))
-    settled = settle(desk)
-    look = _look(desk, since)
+    settled, look = _settled_look(desk, since)
     if look.differences:
         if desk.exchange.visibility_lag_seconds:
             desk.pause(CONFIRM_SECONDS)
@@ -88,6 +87,16 @@ def reconcile(desk: Desk, look_back: timedelta | None = None) -> Reconciliation:
     if look.differences:
         react(desk)
     return result
+
+
+def _settled_look(desk: Desk, since: datetime) -> tuple[Settled, _Look]:
+    """A look with all settled before it. Where nothing is live the look itself tells whether there is anything to settle."""
+    if not desk.books.live_orders(desk.book):
+        react(desk)
+        look = _look(desk, since)
+        if not look.differences:
+            return Settled(), look
+    return settle(desk), _look(desk, since)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from trading.cycle import Cycle
     from trading.desk import Desk
     from trading.orders import Request
-    from trading.portfolio import Portfolio
+    from trading.portfolio import Holdings
 
 EXPLAINED_MAX = 50
 """Beyond so many products nobody reads why each is left alone; those that are traded are always explained."""
 SYNTHETIC_WARNING = "SYNTHETIC PRICES: made up by a seeded generator, not a market. Results mean nothing."
 
 
-def summarise(desk: Desk, cycle: Cycle, portfolio: Portfolio, equity: Decimal | None) -> dict[str, Any]:
+def summarise(desk: Desk, cycle: Cycle, held: Holdings, equity: Decimal | None) -> dict[str, Any]:
     """JSON-able; numbers of money are strings. `outcome` is traded, skipped, repeated or ended."""
     breaker = cycle.breaker
     return {
@@ -53,12 +53,12 @@ def summarise(desk: Desk, cycle: Cycle, portfolio: Portfolio, equity: Decimal | 
         "late_fills": cycle.reconciliation.late_fills if cycle.reconciliation else 0,
         "positions": [
             {"product": product, "quantity": text(position.quantity), "cost": text(position.cost),
-             "value": _text(portfolio.value(product, cycle.market.quotes) if cycle.market else None)}
-            for product, position in sorted(portfolio.positions.items())
+             "value": _text(held.value(product, cycle.market.quotes) if cycle.market else None)}
+            for product, position in sorted(held.positions.items())
         ],
-        "equity": {"equity": _text(equity), "cash": text(portfolio.cash), "capital": text(desk.plan.capital),
-                   "realised": text(portfolio.realised), "fees": text(portfolio.fees),
-                   "unrealised": _text(portfolio.unrealised(cycle.market.quotes) if cycle.market else None)},
+        "equity": {"equity": _text(equity), "cash": text(held.cash), "capital": text(desk.plan.capital),
+                   "realised": text(held.realised), "fees": text(held.fees),
+                   "unrealised": _text(held.unrealised(cycle.market.quotes) if cycle.market else None)},
         "breaker": {"state": breaker.state.value, "scope": breaker.scope, "reason": breaker.reason} if breaker else None,
         "risk": plain(cycle.figures) if cycle.figures else None,
         "reconciliation": cycle.reconciliation.to_dict() if cycle.reconciliation else None,

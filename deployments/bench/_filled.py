@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from deployments.bench._still import see, slot_times, still_desk
 from deployments.bench.orders import NOT_JUDGED
-from trading.desk import Desk, day_start
+from trading.desk import Desk
 from trading.execution import intents_of, send, stage
 from trading.market import Market
 from trading.money import ZERO
@@ -50,11 +50,11 @@ def _request(product: str, turn: int, leg: int) -> Request:
 def _mark(desk: Desk, market: Market) -> None:
     """The equity of the moment, as a cycle stores it."""
     now, plan, quotes = market.at, desk.plan, market.quotes
-    portfolio = desk.books.portfolio(desk.book, plan.name, plan.cash_asset, day_start(now))
+    held = desk.books.holdings(desk.book, plan.name, plan.cash_asset)
     change = Change()
-    change.add("equity", book=desk.book, plan=plan.name, at=now, equity=portfolio.equity(quotes) or ZERO,
-               cash=portfolio.cash, unrealised=portfolio.unrealised(quotes) or ZERO, realised=portfolio.realised,
-               fees=portfolio.fees)  # fmt: skip
+    change.add("equity", book=desk.book, plan=plan.name, at=now, equity=held.equity(quotes) or ZERO,
+               cash=held.cash, unrealised=held.unrealised(quotes) or ZERO, realised=held.realised,
+               fees=held.fees)  # fmt: skip
     desk.journal.record("publish", change)
 
 

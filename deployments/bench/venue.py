@@ -35,14 +35,17 @@ class Account:
     def __init__(self) -> None:
         self.balances: dict[str, Decimal] = {}
         self.orders: dict[str, dict[str, Any]] = {}
-        self.fills: list[dict[str, Any]] = []
+        self.fills: dict[str, dict[str, Any]] = {}
+        """Both by the order's id at the venue, oldest first."""
+        self.placed: dict[str, str] = {}
+        """Client id -> id at the venue."""
         self.now = 0.0
         """The close of the newest candle that was asked for: the venue's clock."""
 
     def submit(self, order: dict[str, Any]) -> dict[str, Any]:
-        known = self.orders.get(order["client_order_id"])
+        known = self.placed.get(order["client_order_id"])
         if known is not None:
-            return known
+            return self.orders[known]
         price, quantity = Decimal(str(LEVEL)), Decimal(order["quantity"])
         sign = 1 if order["side"] == "buy" else -1
         fee = quantity * price * FEE
@@ -51,9 +54,10 @@ class Account:
         self.balances[base] = self.balances.get(base, Decimal(0)) + sign * quantity
         number = len(self.orders) + 1
         placed = order | {"exchange_order_id": f"x{number}", "fees": str(fee), "at": self.now}
-        self.orders[order["client_order_id"]] = placed
+        self.placed[order["client_order_id"]] = f"x{number}"
+        self.orders[f"x{number}"] = placed
         fill = {name: placed[name] for name in ("exchange_order_id", "client_order_id", "product", "side", "quantity")}
-        self.fills.append(fill | {"entry_id": f"e{number}", "price": str(price), "fee": str(fee), "at": self.now})
+        self.fills[f"x{number}"] = fill | {"entry_id": f"e{number}", "price": str(price), "fee": str(fee), "at": self.now}
         return placed
 
 
@@ -73,10 +77,11 @@ def application(account: Account) -> Any:
             account.now = start + 3600.0
             candle = [start, LEVEL, LEVEL * 1.01, LEVEL * 0.99, LEVEL, 1e6]
             return [[f"P{number}-USD", *candle] for number in range(count)]
-        if path == "/orders":
-            return [order for order in account.orders.values() if order["at"] >= since]
-        if path == "/fills":
-            return [fill for fill in account.fills if fill["at"] >= since]
+        if path in ("/orders", "/fills"):
+            listed = account.orders if path == "/orders" else account.fills
+            if "ids" in query:
+                return [listed[id_] for id_ in query["ids"][0].split(",") if id_ in listed]
+            return [row for row in listed.values() if row["at"] >= since]
         return {asset: str(amount) for asset, amount in account.balances.items()}
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -257,6 +262,9 @@ class Venue:
         return dict.fromkeys(exchange_order_ids, "filled already")
 
     def orders(self, since: datetime) -> list[Any]:
+        return self._orders(since=since.timestamp())
+
+    def _orders(self, **asked: object) -> list[Any]:
         from trading.exchange.port import ExchangeOrder, Status
         from trading.orders import Side
 
@@ -266,10 +274,13 @@ class Venue:
                 side=Side(row["side"]), quantity=Decimal(row["quantity"]), limit_price=None, status=Status.FILLED,
                 raw_status="filled", filled=Decimal(row["quantity"]), fees=Decimal(row["fees"]),
                 created_at=datetime.fromtimestamp(row["at"], UTC),
-            ) for row in self._read("/orders", since=since.timestamp())
+            ) for row in self._read("/orders", **asked)
         ]  # fmt: skip
 
     def fills(self, since: datetime) -> list[Any]:
+        return self._fills(since=since.timestamp())
+
+    def _fills(self, **asked: object) -> list[Any]:
         from trading.orders import Fill, Side
 
         return [
@@ -278,12 +289,13 @@ class Venue:
                 client_order_id=UUID(row["client_order_id"]), product=row["product"], side=Side(row["side"]),
                 quantity=Decimal(row["quantity"]), price=Decimal(row["price"]), fee=Decimal(row["fee"]), fee_asset="USD",
                 liquidity="taker", traded_at=datetime.fromtimestamp(row["at"], UTC),
-            ) for row in self._read("/fills", since=since.timestamp())
+            ) for row in self._read("/fills", **asked)
         ]  # fmt: skip
 
     def look_up(self, exchange_order_ids: Sequence[str], since: datetime) -> tuple[list[Any], list[Any]]:
-        del exchange_order_ids
-        return self.orders(since), self.fills(since)
+        del since
+        ids = ",".join(exchange_order_ids)
+        return self._orders(ids=ids), self._fills(ids=ids)
 
     def movements(self, since: datetime) -> list[Any]:
         del since

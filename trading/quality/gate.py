@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,10 +66,15 @@ class QualityGate:
         self.rules = rules
 
     def warm(self) -> None:
-        """Imports and builds everything that `judge` needs, so that the first verdict costs no more than the next."""
+        """Imports and builds everything that `judge` needs, so that the first verdict costs no more than the next.
+
+        What a process has by then lasts as long as itself: it is taken out of what garbage is looked for in, which would
+        walk a million such objects each time.
+        """
         suites(self.rules)
         nothing = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
         self.judge(nothing, None, ("BTC-USD",), "1h", utc(0))
+        gc.freeze()
 
     def judge(
         self,

@@ -136,8 +136,8 @@ class Bounds:
     """What the venue takes now; None where it was not asked."""
     signals: Mapping[str, float] | None = None
     """The strategy's opinions that the batch rests on; None where it rests on none (by hand)."""
-    signals_before: Mapping[str, float] | None = None
-    """Those of one candle earlier."""
+    turns: tuple[int, int] | None = None
+    """How many of them turned with the last candle, among how many (`trading.risk.prices.turns`)."""
     correlated_max: float = 0.0
 
 

@@ -17,6 +17,7 @@ from trading.portfolio import NOTHING_RECENT, Portfolio
 from trading.risk.breaker import portfolio_risk, position_shares
 from trading.risk.checks import Bounds, Lane
 from trading.risk.pace import ENTRIES_SHARE, likes
+from trading.risk.prices import turns
 
 HOUR_SECONDS, DAY_SECONDS = 3600, 86400
 
@@ -85,7 +86,7 @@ def bounds_of(plan: Plan, market: Market, portfolio: Portfolio, now: datetime, o
         planned_fee=plan.costs.taker_fee,
         venue_fee=market.taker_fee,
         signals=None if opinions is None else opinions.now,
-        signals_before=None if opinions is None else opinions.before,
+        turns=None if opinions is None or opinions.before is None else turns(opinions.now, opinions.before),
     )
 
 

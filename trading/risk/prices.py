@@ -6,6 +6,7 @@ so and passes, unless the plan requires one; what is there must be sound.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 from trading.money import ONE, ZERO, dec, text
@@ -86,11 +87,17 @@ def signal(lane: Lane, bounds: Bounds) -> Finding:
 
 def turned(_: Lane, bounds: Bounds) -> Finding:
     """Share of all products whose signal went from wanted to unwanted, or back, with the last candle."""
-    limit, now, before = bounds.controls.max_flip_share, bounds.signals, bounds.signals_before
-    if now is None or before is None:
+    limit = bounds.controls.max_flip_share
+    if bounds.turns is None:
         return True, "no model", limit
-    both = [id_ for id_ in now if id_ in before]
-    if len(both) < FLIPS_AMONG_MIN:
-        return True, f"{len(both)} products", limit
-    observed = dec(sum((now[id_] > 0.0) is not (before[id_] > 0.0) for id_ in both)) / len(both)
+    turned, among = bounds.turns
+    if among < FLIPS_AMONG_MIN:
+        return True, f"{among} products", limit
+    observed = dec(turned) / among
     return observed <= limit, observed, limit
+
+
+def turns(now: Mapping[str, float], before: Mapping[str, float]) -> tuple[int, int]:
+    """How many signals went from wanted to unwanted or back, among how many that there were at both candles."""
+    both = [id_ for id_ in now if id_ in before]
+    return sum((now[id_] > 0.0) is not (before[id_] > 0.0) for id_ in both), len(both)

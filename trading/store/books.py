@@ -17,7 +17,7 @@ from trading.lots import Lot, LotMethod, Lots, Match, lots_by
 from trading.money import ZERO, parse_stamp
 from trading.movements import Movement
 from trading.orders import Fill, FillKind, Intent, Mode, Order, OrderType, Owner, Request, Side, State, TimeInForce
-from trading.portfolio import Bought, Portfolio, Position, Recent
+from trading.portfolio import Bought, Holdings, Portfolio, Position, Recent
 from trading.risk.breaker import BreakerRow, BreakerState, Cause, Level
 from trading.store.database import Connection, translated
 
@@ -82,33 +82,16 @@ class Books:
             "select keel.portfolio_state(%(book)s, %(plan)s, %(day)s), keel.sent_lately(%(book)s, %(plan)s, %(day)s, %(now)s)",
             {"book": book, "plan": plan, "day": day_start, "now": now or day_start},
         )
-        held = {asset: Decimal(held) for kind, asset, _, _, held in state["accounts"] if kind == "venue"}
-        cash = {asset: Decimal(posted) for kind, asset, _, posted, _ in state["accounts"] if kind == "venue"}
-        totals = {
-            kind: sum((Decimal(row[3]) for row in state["accounts"] if row[0] == kind and row[1] == cash_asset), ZERO)
-            for kind in ("income", "fees")
-        }
-        positions = {
-            product: Position(
-                product=product,
-                quantity=Decimal(quantity),
-                cost=Decimal(cost),
-                held=held.get(product.split("-", 1)[0], ZERO),
-            )
-            for product, quantity, cost in state["positions"]
-        }
+        holdings = _holdings(book, plan, cash_asset, state["accounts"], state["positions"])
+        cash = next((row for row in state["accounts"] if row[:2] == ["venue", cash_asset]), None)
         working: dict[str, Decimal] = {}
         for product, side, notional in state["live"]:
             if side == Side.BUY:
                 working[product] = working.get(product, ZERO) + Decimal(notional)
         return Portfolio(
-            book=book,
-            plan=plan,
-            cash_asset=cash_asset,
-            cash=cash.get(cash_asset, ZERO),
-            cash_held=held.get(cash_asset, ZERO),
+            **{name.name: getattr(holdings, name.name) for name in fields(Holdings)},
+            cash_held=ZERO if cash is None else Decimal(cash[4]),
             cash_missing=Decimal(state["missing"]),
-            positions=positions,
             working=working,
             doubts=frozenset(state["doubts"]),
             doubtful_orders=len(state["doubts"]),
@@ -119,9 +102,19 @@ class Books:
             hour_volume=Decimal(lately["hour_volume"]),
             minute_orders=lately["minute"],
             recent=_recent(lately),
-            realised=-totals["income"],
-            fees=totals["fees"],
         )
+
+    def holdings(self, book: str, plan: str, cash_asset: str) -> Holdings:
+        """The plan's cash and positions now, in one round trip."""
+        accounts, positions = self._first(
+            """select
+                 (select coalesce(jsonb_agg(jsonb_build_array(kind, asset, product, posted::text, held::text)), '[]')
+                  from keel.account where book = %(book)s and plan = %(plan)s),
+                 (select coalesce(jsonb_agg(jsonb_build_array(product, quantity::text, cost::text)), '[]')
+                  from keel.positions where book = %(book)s and plan = %(plan)s)""",
+            {"book": book, "plan": plan},
+        )
+        return _holdings(book, plan, cash_asset, accounts, positions)
 
     def settling(
         self,
@@ -431,6 +424,29 @@ def _order(row: dict[str, Any]) -> Order:
         filled=row["filled"],
         reason=row["head_reason"],
         updated_at=row["updated_at"],
+    )
+
+
+def _holdings(book: str, plan: str, cash_asset: str, accounts: list[list[str]], positions: list[list[str]]) -> Holdings:
+    """From accounts (kind, asset, product, posted, held) and positions (product, quantity, cost)."""
+    held = {asset: Decimal(held) for kind, asset, _, _, held in accounts if kind == "venue"}
+    cash = dict.fromkeys(("venue", "income", "fees"), ZERO)
+    for kind, asset, _, posted, _ in accounts:
+        if asset == cash_asset and kind in cash:
+            cash[kind] += Decimal(posted)
+    return Holdings(
+        book=book,
+        plan=plan,
+        cash_asset=cash_asset,
+        cash=cash["venue"],
+        positions={
+            product: Position(
+                product=product, quantity=Decimal(quantity), cost=Decimal(cost), held=held.get(product.split("-", 1)[0], ZERO)
+            )
+            for product, quantity, cost in positions
+        },
+        realised=-cash["income"],
+        fees=cash["fees"],
     )
 
 

@@ -234,24 +234,21 @@ begin
   return 1;
 end $$;
 
--- Accounts are moved in the order of their ids, so that no two writers wait for each other in a circle.
+-- Accounts are locked in the order of their ids, so that no two writers wait for each other in a circle.
 -- What the venue says is booked even where it overdraws an account; then a severity-1 break says so, in the same transaction.
 create function keel.apply_postings(p jsonb) returns int language plpgsql as $$
-declare
-  moved uuid;
-  change numeric;
-  a keel.account;
 begin
   insert into keel.posting (txn_id, line, account_id, asset, amount)
   select * from jsonb_to_recordset(p) as x (txn_id uuid, line smallint, account_id uuid, asset text, amount numeric);
-  for moved, change in select x.account_id, sum(x.amount) from jsonb_to_recordset(p) as x (account_id uuid, amount numeric)
-                       group by x.account_id order by x.account_id loop
-    update keel.account set posted = posted + change where id = moved returning * into a;
-    continue when change > 0 or a.kind <> 'venue' or a.posted >= a.held or a.plan = '(outside)';
-    insert into keel.recon_break (id, book, class, severity, subject, asset, ours, theirs)
-    values (gen_random_uuid(), a.book, 'overdraw', 1, a.name, a.asset, a.posted::text, 'holds ' || a.held)
-    on conflict (book, class, subject) where resolved_at is null do nothing;
-  end loop;
+  perform from keel.account where id in (select account_id from jsonb_to_recordset(p) as x (account_id uuid)) order by id for update;
+  with change as (
+    select account_id, sum(amount) as amount from jsonb_to_recordset(p) as x (account_id uuid, amount numeric) group by account_id),
+  moved as (
+    update keel.account a set posted = posted + c.amount from change c where a.id = c.account_id returning a.*, c.amount as change)
+  insert into keel.recon_break (id, book, class, severity, subject, asset, ours, theirs)
+  select gen_random_uuid(), book, 'overdraw', 1, name, asset, posted::text, 'holds ' || held
+  from moved where change <= 0 and kind = 'venue' and posted < held and plan <> '(outside)'
+  on conflict (book, class, subject) where resolved_at is null do nothing;
   return 1;
 end $$;
 
@@ -264,19 +261,14 @@ begin
 end $$;
 
 create function keel.apply_matches(p jsonb) returns int language plpgsql as $$
-declare e jsonb;
 begin
-  for i in 0 .. jsonb_array_length(p) - 1 loop
-    e := p -> i;
-    insert into keel.lot_match (txn_id, line, lot_id, quantity, cost, proceeds)
-    values ((e ->> 'txn_id')::uuid, (e ->> 'line')::smallint, (e ->> 'lot_id')::uuid, (e ->> 'quantity')::numeric,
-            (e ->> 'cost')::numeric, (e ->> 'proceeds')::numeric);
-    update keel.lot set left_quantity = left_quantity - (e ->> 'quantity')::numeric, left_cost = left_cost - (e ->> 'cost')::numeric
-    where id = (e ->> 'lot_id')::uuid;
-    if not found then
-      raise exception 'there is no lot %', e ->> 'lot_id' using errcode = 'KE020';
-    end if;
-  end loop;
+  insert into keel.lot_match (txn_id, line, lot_id, quantity, cost, proceeds)        -- its key refuses a lot that is not there
+  select * from jsonb_to_recordset(p)
+    as x (txn_id uuid, line smallint, lot_id uuid, quantity numeric, cost numeric, proceeds numeric);
+  update keel.lot l set left_quantity = left_quantity - x.quantity, left_cost = left_cost - x.cost
+  from (select lot_id, sum(quantity) as quantity, sum(cost) as cost
+        from jsonb_to_recordset(p) as x (lot_id uuid, quantity numeric, cost numeric) group by lot_id) x
+  where l.id = x.lot_id;
   return 1;
 end $$;
 

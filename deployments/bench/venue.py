@@ -238,7 +238,7 @@ class Venue:
     name = "bench"
     duplicates = "replays"  # `Duplicates.REPLAYS`: the port is imported only by those who trade
     visibility_lag_seconds = 0
-    send_batch = 50
+    send_batch = 100
     takes_stops = True
 
     def __init__(self, client: Client, prices: Prices) -> None:

@@ -36,7 +36,7 @@ class PaperExchange:
     name = "paper"
     duplicates = Duplicates.REPLAYS
     visibility_lag_seconds = 0
-    send_batch = 50
+    send_batch = 100
     takes_stops = True
 
     def __init__(

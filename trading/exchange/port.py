@@ -174,9 +174,9 @@ TEXT_MAX = 400
 
 def readable(found: ExchangeOrder) -> ExchangeOrder:
     """The order with its texts as a database can hold them: a stranger may have written them."""
-    names = ("exchange_order_id", "client_order_id", "product", "raw_status")
-    texts = {name: storable(getattr(found, name))[:TEXT_MAX] for name in names}
-    return replace(found, **texts)
+    told = {name: getattr(found, name) for name in ("exchange_order_id", "client_order_id", "product", "raw_status")}
+    kept = {name: storable(text)[:TEXT_MAX] for name, text in told.items()}
+    return found if kept == told else replace(found, **kept)
 
 
 class Exchange(Protocol):

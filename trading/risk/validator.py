@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
             "passed": self.passed,
             "observed": _stored(self.observed),
             "limit": _stored(self.limit),
-            "data": LOOKS_AT[self.code].value,
+            "data": _LOOKED_AT[self.code],
         }
 
 
@@ -160,6 +160,7 @@ class Refused(NamedTuple):
 
 TABLES: Mapping[str, Tables] = tables_of(PRODUCT_CONTROLS, ORDER_CONTROLS)
 """All checks: what the pipeline runs."""
+_LOOKED_AT = {code: data.value for code, data in LOOKS_AT.items()}
 _NAN = Decimal("NaN")
 _BUY = Side.BUY  # looked up once: see checks
 
@@ -367,6 +368,6 @@ def _shown(value: Value) -> str:
 
 
 def _stored(value: Value) -> str | None:
-    if value is None:
-        return None
+    if value is None or type(value) is str:
+        return value
     return text(value) if isinstance(value, Decimal) and value.is_finite() else str(value)

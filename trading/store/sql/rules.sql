@@ -146,28 +146,39 @@ begin
   return 1;
 end $$;
 
--- Sets what each order reserves. More may only be reserved where it is available; less, always.
+-- Sets what each order reserves. More may only be reserved where it is available once all are set; less, always. Accounts are
+-- locked in the order of their ids, so that no two writers wait for each other in a circle.
 create function keel.apply_holds(p jsonb) returns int language plpgsql as $$
 declare
-  e jsonb;
-  more numeric;
-  a keel.account;
+  strange uuid;
+  overdrawn text;
 begin
-  for i in 0 .. jsonb_array_length(p) - 1 loop
-    e := p -> i;
-    insert into keel.hold as h (client_order_id, account_id, amount)
-    values ((e ->> 'client_order_id')::uuid, (e ->> 'account_id')::uuid, (e ->> 'amount')::numeric)
+  perform from keel.account where id in (select account_id from jsonb_to_recordset(p) as x (account_id uuid)) order by id for update;
+  with wanted as (
+    select distinct on (client_order_id) client_order_id, account_id, amount
+    from rows from (jsonb_to_recordset(p) as (client_order_id uuid, account_id uuid, amount numeric))
+           with ordinality as x (client_order_id, account_id, amount, n)
+    order by client_order_id, n desc),
+  done as (
+    insert into keel.hold as h (client_order_id, account_id, amount) select client_order_id, account_id, amount from wanted
     on conflict (client_order_id) do update set amount = excluded.amount, before = h.amount
-    returning amount - before into more;
-    continue when more = 0;
-    update keel.account set held = held + more where id = (e ->> 'account_id')::uuid returning * into a;
-    if not found then
-      raise exception 'there is no account %', e ->> 'account_id' using errcode = 'KE020';
-    end if;
-    if more > 0 and a.held > a.posted then
-      raise exception 'overdraft on %: % posted, % would be held', a.name, a.posted, a.held using errcode = 'KE013';
-    end if;
-  end loop;
+    returning client_order_id, amount - before as more),
+  change as (
+    select w.account_id, sum(d.more) as more, bool_or(d.more > 0) as grows
+    from done d join wanted w using (client_order_id) where d.more <> 0 group by w.account_id),
+  moved as (
+    update keel.account a set held = held + c.more from change c where a.id = c.account_id
+    returning a.id, a.name, a.posted, a.held, c.grows)
+  select (select account_id from change where account_id not in (select id from moved) limit 1),
+         (select format('overdraft on %s: %s posted, %s would be held', name, posted, held) from moved
+          where grows and held > posted limit 1)
+  into strange, overdrawn;
+  if strange is not null then
+    raise exception 'there is no account %', strange using errcode = 'KE020';
+  end if;
+  if overdrawn is not null then
+    raise exception '%', overdrawn using errcode = 'KE013';
+  end if;
   return 1;
 end $$;
 

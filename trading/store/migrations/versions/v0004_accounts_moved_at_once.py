@@ -15,7 +15,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-RULES_SHA256 = "d6255f23e101f03d5ab320c9a78dc160aae86b6f30847eed045e8ab169d7bbdc"
+RULES_SHA256 = "c8e20135647ee570ac528e63a0fea37856a4c5ea1e680522c844caa6b6117b90"
 """Of the texts of `RULES`, one after the other: whoever changes one adds a revision, or ledgers never hear of it."""
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from trading.errors import BooksRefused, Busy, Fenced, Stale
 from trading.ledger import Account, Posting, Transaction, book_fill, opening
-from trading.lots import Lots
+from trading.lots import LotMethod, Lots
 from trading.money import canonical, derived_id, digest
 from trading.orders import Fill, Intent, Mode, Owner, Request, Side, State, client_order_id, order_terms, slot_name
 from trading.plan import BreakerRules
@@ -106,6 +106,70 @@ def test_an_order_goes_from_stage_to_filled_and_the_books_follow(ledger: Ledger)
     assert portfolio.fees == Decimal("0.72")
     head = ledger.books.orders([order])[order]
     assert (head.state, head.seq, head.filled, head.exchange_order_id) == (State.FILLED, 3, Decimal("0.001"), "x1")
+
+
+def reservations(ledger: Ledger, *amounts: tuple[UUID, str]) -> None:
+    change = Change()
+    for order, amount in amounts:
+        change.hold(order, CASH, Decimal(amount))
+    ledger.journal.record("order.stage", change)
+
+
+def test_orders_that_fit_one_by_one_reserve_nothing_where_they_do_not_fit_together(ledger: Ledger) -> None:
+    one, other = ledger.stage(0), ledger.stage(1)
+    with pytest.raises(BooksRefused, match=r"overdraft on .*: 1000 posted, 1100 would be held"):
+        reservations(ledger, (one, "600"), (other, "500"))
+    assert ledger.books.portfolio(BOOK, PLAN, "USD", NOON).cash_free == 800
+
+
+def test_what_one_order_gives_back_another_may_reserve_in_the_same_change(ledger: Ledger) -> None:
+    one, other = ledger.stage(0, hold="900"), ledger.stage(1)
+    reservations(ledger, (other, "950"), (one, "50"))
+    assert ledger.books.portfolio(BOOK, PLAN, "USD", NOON).cash_free == 0
+
+
+def test_of_one_order_the_last_reservation_of_a_change_counts(ledger: Ledger) -> None:
+    order = ledger.stage()
+    reservations(ledger, (order, "300"), (order, "200"))
+    assert ledger.books.portfolio(BOOK, PLAN, "USD", NOON).cash_free == 800
+
+
+def test_an_account_that_is_not_there_reserves_nothing(ledger: Ledger) -> None:
+    order, change = ledger.stage(), Change()
+    change.hold(order, Account(BOOK, PLAN, "venue", "ETH"), Decimal(1))
+    with pytest.raises(Stale, match="there is no account"):
+        ledger.journal.record("order.stage", change)
+    assert ledger.books.portfolio(BOOK, PLAN, "USD", NOON).cash_free == 900
+
+
+def test_two_sales_of_one_change_take_from_the_same_lot(ledger: Ledger) -> None:
+    orders = [ledger.stage(), ledger.stage(1, hold="0", side=Side.SELL), ledger.stage(2, hold="0", side=Side.SELL)]
+    ledger.journal.mark_sending(BOOK, ledger.epoch, orders, SCOPES)
+    ledger.journal.record("order.outcome", booked(orders[0], buy_fill()))
+    (lots,) = ledger.books.settling(BOOK, LotMethod.FIFO, {(PLAN, "BTC-USD")})[0].values()
+    change = Change()
+    for number, (order, quantity) in enumerate(zip(orders[1:], ("0.0004", "0.0005"), strict=True)):
+        sold = replace(buy_fill(quantity, fee="0.1"), entry_id=f"s{number}", trade_id=f"s{number}", side=Side.SELL,
+                       exchange_order_id=f"y{number}", client_order_id=order)  # fmt: skip
+        change.fill(sold, BOOK)
+        change.booking(book_fill(lots, sold, BOOK, PLAN), BOOK, PLAN, "BTC-USD")
+    ledger.journal.record("settle", change)
+    position = ledger.books.holdings(BOOK, PLAN, "USD").positions["BTC-USD"]
+    assert (position.quantity, position.cost) == (Decimal("0.0001"), Decimal(6))
+
+
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [("größer", "größer"), ("a\u0000b", "a\ufffdb"), ("half \ud800", "half \ufffd"), ("\\u0000", "\\u0000"), ("😀", "😀")],
+)
+def test_text_from_outside_is_stored_as_it_is_or_as_a_database_can_hold_it(ledger: Ledger, said: str, stored: str) -> None:
+    change = Change()
+    change.add("operations", book=BOOK, plan=PLAN, kind="send", ok=False, detail=said)
+    ledger.journal.record("fail", change)
+    assert ledger.one("select detail from keel.operation order by id desc limit 1") == stored
+    assert stored in str(
+        ledger.one("select payload::jsonb -> 'operations' -> 0 ->> 'detail' from keel.audit order by seq desc limit 1")
+    )
 
 
 def test_an_open_breaker_that_committed_first_wins_and_frees_the_hold(ledger: Ledger) -> None:

@@ -124,7 +124,7 @@ def test_orders_that_fit_one_by_one_reserve_nothing_where_they_do_not_fit_togeth
 
 def test_what_one_order_gives_back_another_may_reserve_in_the_same_change(ledger: Ledger) -> None:
     one, other = ledger.stage(0, hold="900"), ledger.stage(1)
-    reservations(ledger, (other, "950"), (one, "50"))
+    reservations(ledger, (one, "50"), (other, "950"))
     assert ledger.books.portfolio(BOOK, PLAN, "USD", NOON).cash_free == 0
 
 

@@ -22,7 +22,7 @@ from trading.errors import BooksRefused, ConfigurationError, LedgerUnavailable
 from trading.store.database import HEAD, connect, downgrade, ensure_schema, migrate, revision
 from trading.store.journal import Author, Change
 from trading.store.migrations.versions.v0002_what_the_venue_says import RULES
-from trading.store.migrations.versions.v0004_accounts_moved_at_once import RULES_SHA256
+from trading.store.migrations.versions.v0003_the_rules_anew import RULES_SHA256
 from trading.store.verify import verify
 
 PLANTED_AT_0001 = """

@@ -31,7 +31,7 @@ _RULES: dict[str, type[KeelError]] = {
     "42501": NotAllowed,  # Postgres's own insufficient_privilege
     "25006": LedgerUnavailable,  # read-only: a standby, or an administrator's doing
 }
-HEAD = "0004"
+HEAD = "0003"
 """The newest revision in `migrations/versions`."""
 _MIGRATION_LOCK = 0x6B65656C  # "keel": two processes that start at once migrate one after the other
 

@@ -146,39 +146,28 @@ begin
   return 1;
 end $$;
 
--- Sets what each order reserves. More may only be reserved where it is available once all are set; less, always. Accounts are
--- locked in the order of their ids, so that no two writers wait for each other in a circle.
+-- Sets what each order reserves. More may only be reserved where it is available; less, always.
 create function keel.apply_holds(p jsonb) returns int language plpgsql as $$
 declare
-  strange uuid;
-  overdrawn text;
+  e jsonb;
+  more numeric;
+  a keel.account;
 begin
-  perform from keel.account where id in (select account_id from jsonb_to_recordset(p) as x (account_id uuid)) order by id for update;
-  with wanted as (
-    select distinct on (client_order_id) client_order_id, account_id, amount
-    from rows from (jsonb_to_recordset(p) as (client_order_id uuid, account_id uuid, amount numeric))
-           with ordinality as x (client_order_id, account_id, amount, n)
-    order by client_order_id, n desc),
-  done as (
-    insert into keel.hold as h (client_order_id, account_id, amount) select client_order_id, account_id, amount from wanted
+  for i in 0 .. jsonb_array_length(p) - 1 loop
+    e := p -> i;
+    insert into keel.hold as h (client_order_id, account_id, amount)
+    values ((e ->> 'client_order_id')::uuid, (e ->> 'account_id')::uuid, (e ->> 'amount')::numeric)
     on conflict (client_order_id) do update set amount = excluded.amount, before = h.amount
-    returning client_order_id, amount - before as more),
-  change as (
-    select w.account_id, sum(d.more) as more, bool_or(d.more > 0) as grows
-    from done d join wanted w using (client_order_id) where d.more <> 0 group by w.account_id),
-  moved as (
-    update keel.account a set held = held + c.more from change c where a.id = c.account_id
-    returning a.id, a.name, a.posted, a.held, c.grows)
-  select (select account_id from change where account_id not in (select id from moved) limit 1),
-         (select format('overdraft on %s: %s posted, %s would be held', name, posted, held) from moved
-          where grows and held > posted limit 1)
-  into strange, overdrawn;
-  if strange is not null then
-    raise exception 'there is no account %', strange using errcode = 'KE020';
-  end if;
-  if overdrawn is not null then
-    raise exception '%', overdrawn using errcode = 'KE013';
-  end if;
+    returning amount - before into more;
+    continue when more = 0;
+    update keel.account set held = held + more where id = (e ->> 'account_id')::uuid returning * into a;
+    if not found then
+      raise exception 'there is no account %', e ->> 'account_id' using errcode = 'KE020';
+    end if;
+    if more > 0 and a.held > a.posted then
+      raise exception 'overdraft on %: % posted, % would be held', a.name, a.posted, a.held using errcode = 'KE013';
+    end if;
+  end loop;
   return 1;
 end $$;
 
@@ -245,21 +234,24 @@ begin
   return 1;
 end $$;
 
--- Accounts are locked in the order of their ids, so that no two writers wait for each other in a circle.
+-- Accounts are moved in the order of their ids, so that no two writers wait for each other in a circle.
 -- What the venue says is booked even where it overdraws an account; then a severity-1 break says so, in the same transaction.
 create function keel.apply_postings(p jsonb) returns int language plpgsql as $$
+declare
+  moved uuid;
+  change numeric;
+  a keel.account;
 begin
   insert into keel.posting (txn_id, line, account_id, asset, amount)
   select * from jsonb_to_recordset(p) as x (txn_id uuid, line smallint, account_id uuid, asset text, amount numeric);
-  perform from keel.account where id in (select account_id from jsonb_to_recordset(p) as x (account_id uuid)) order by id for update;
-  with change as (
-    select account_id, sum(amount) as amount from jsonb_to_recordset(p) as x (account_id uuid, amount numeric) group by account_id),
-  moved as (
-    update keel.account a set posted = posted + c.amount from change c where a.id = c.account_id returning a.*, c.amount as change)
-  insert into keel.recon_break (id, book, class, severity, subject, asset, ours, theirs)
-  select gen_random_uuid(), book, 'overdraw', 1, name, asset, posted::text, 'holds ' || held
-  from moved where change <= 0 and kind = 'venue' and posted < held and plan <> '(outside)'
-  on conflict (book, class, subject) where resolved_at is null do nothing;
+  for moved, change in select x.account_id, sum(x.amount) from jsonb_to_recordset(p) as x (account_id uuid, amount numeric)
+                       group by x.account_id order by x.account_id loop
+    update keel.account set posted = posted + change where id = moved returning * into a;
+    continue when change > 0 or a.kind <> 'venue' or a.posted >= a.held or a.plan = '(outside)';
+    insert into keel.recon_break (id, book, class, severity, subject, asset, ours, theirs)
+    values (gen_random_uuid(), a.book, 'overdraw', 1, a.name, a.asset, a.posted::text, 'holds ' || a.held)
+    on conflict (book, class, subject) where resolved_at is null do nothing;
+  end loop;
   return 1;
 end $$;
 
@@ -272,14 +264,19 @@ begin
 end $$;
 
 create function keel.apply_matches(p jsonb) returns int language plpgsql as $$
+declare e jsonb;
 begin
-  insert into keel.lot_match (txn_id, line, lot_id, quantity, cost, proceeds)        -- its key refuses a lot that is not there
-  select * from jsonb_to_recordset(p)
-    as x (txn_id uuid, line smallint, lot_id uuid, quantity numeric, cost numeric, proceeds numeric);
-  update keel.lot l set left_quantity = left_quantity - x.quantity, left_cost = left_cost - x.cost
-  from (select lot_id, sum(quantity) as quantity, sum(cost) as cost
-        from jsonb_to_recordset(p) as x (lot_id uuid, quantity numeric, cost numeric) group by lot_id) x
-  where l.id = x.lot_id;
+  for i in 0 .. jsonb_array_length(p) - 1 loop
+    e := p -> i;
+    insert into keel.lot_match (txn_id, line, lot_id, quantity, cost, proceeds)
+    values ((e ->> 'txn_id')::uuid, (e ->> 'line')::smallint, (e ->> 'lot_id')::uuid, (e ->> 'quantity')::numeric,
+            (e ->> 'cost')::numeric, (e ->> 'proceeds')::numeric);
+    update keel.lot set left_quantity = left_quantity - (e ->> 'quantity')::numeric, left_cost = left_cost - (e ->> 'cost')::numeric
+    where id = (e ->> 'lot_id')::uuid;
+    if not found then
+      raise exception 'there is no lot %', e ->> 'lot_id' using errcode = 'KE020';
+    end if;
+  end loop;
   return 1;
 end $$;
 

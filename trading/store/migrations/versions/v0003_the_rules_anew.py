@@ -16,6 +16,9 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+RULES_SHA256 = "cea6b52146a581f6839c67b14fe5ffd9415d48731bc34b247e4aa5f31f159e09"
+"""Of the texts of `RULES`, one after the other: whoever changes one adds a revision, or ledgers never hear of it."""
+
 
 def upgrade() -> None:
     load_rules(op.get_bind(), *RULES)

@@ -7,9 +7,10 @@ any point leaves orders that `settlement.settle` resolves by asking the exchange
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import TypeVar
 
 from trading.absorber import Absorber, Settled
@@ -27,6 +28,8 @@ from trading.settlement import by_client_id, disagree, last_look, same_terms, se
 from trading.store.journal import Change
 
 _Item = TypeVar("_Item")
+_Since = Callable[[], datetime]
+"""How far back a look at the venue must reach; asked only when there is one."""
 
 SEND_DEADLINE_SECONDS = 2.0
 """Between the commit that marks orders as sending and the first byte of each: a process that slept longer sends nothing."""
@@ -105,7 +108,7 @@ def send(desk: Desk, epoch: int, orders: Sequence[Order]) -> Settled:
     Raises Fenced when a later run holds the portfolio: then nothing of that batch was sent.
     """
     total = Settled()
-    since = within(desk, last_look(desk))  # an order that the venue replays may be older than this run
+    since = cache(lambda: within(desk, last_look(desk)))  # an order that the venue replays may be older than this run
     for batch in _batches(orders, max(1, desk.exchange.send_batch)):
         total.join(_send_batch(desk, epoch, batch, since=since))
     if total.in_doubt:
@@ -113,7 +116,7 @@ def send(desk: Desk, epoch: int, orders: Sequence[Order]) -> Settled:
     return total
 
 
-def _resolve_doubts(desk: Desk, epoch: int, since: datetime) -> Settled:
+def _resolve_doubts(desk: Desk, epoch: int, since: _Since) -> Settled:
     """Scans for orders in doubt; where the venue replays by client id, sends those of the plan that it does not list once more.
 
     The same bytes under the same id, within their time to live and while every breaker is closed; else the scans of later
@@ -138,7 +141,7 @@ def _resolve_doubts(desk: Desk, epoch: int, since: datetime) -> Settled:
     return total
 
 
-def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, since: datetime, replay: bool = False) -> Settled:
+def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, since: _Since, replay: bool = False) -> Settled:
     deadline = desk.monotonic() + SEND_DEADLINE_SECONDS  # from before the mark: a sleep may begin inside of it
     verdicts = desk.journal.mark_sending(desk.book, epoch, [order.id for order in batch], desk.scopes, replay=replay)
     absorber = Absorber(desk)
@@ -173,7 +176,7 @@ def _send_batch(desk: Desk, epoch: int, batch: Sequence[Order], *, since: dateti
     return written
 
 
-def _reported(desk: Desk, accepted: Sequence[Accepted], since: datetime) -> tuple[list[Fill], Mapping[str, list[ExchangeOrder]]]:
+def _reported(desk: Desk, accepted: Sequence[Accepted], since: _Since) -> tuple[list[Fill], Mapping[str, list[ExchangeOrder]]]:
     """What the orders traded: as the answers told it, or one look at the venue where an answer did not.
 
     The look also shows the terms that the venue has under each id: one that replays answers with its first order, whatever
@@ -181,7 +184,7 @@ def _reported(desk: Desk, accepted: Sequence[Accepted], since: datetime) -> tupl
     """
     told = [answer.fills for answer in accepted if answer.fills is not None]
     if len(told) < len(accepted):
-        orders, fills = desk.exchange.look_up([answer.exchange_order_id for answer in accepted], since)
+        orders, fills = desk.exchange.look_up([answer.exchange_order_id for answer in accepted], since())
         return [fill for fill in fills if fill.kind is FillKind.TRADE], by_client_id(orders)
     return [fill for fills in told for fill in fills], {}
 

@@ -16,9 +16,10 @@ from trading.ledger import Account, Booking, Posting, Transaction
 from trading.lots import Lot, LotMethod, Lots, Match, lots_by
 from trading.money import ZERO, parse_stamp
 from trading.movements import Movement
-from trading.orders import Fill, FillKind, Intent, Mode, Order, OrderType, Owner, Request, Side, State, TimeInForce
-from trading.portfolio import Bought, Holdings, Portfolio, Position, Recent
-from trading.risk.breaker import BreakerRow, BreakerState, Cause, Level
+from trading.orders import Fill, Order, Side
+from trading.portfolio import Holdings, Portfolio
+from trading.risk.breaker import BreakerRow
+from trading.store import decoding
 from trading.store.database import Connection, translated
 
 _ORDER = """
@@ -82,7 +83,7 @@ class Books:
             "select keel.portfolio_state(%(book)s, %(plan)s, %(day)s), keel.sent_lately(%(book)s, %(plan)s, %(day)s, %(now)s)",
             {"book": book, "plan": plan, "day": day_start, "now": now or day_start},
         )
-        holdings = _holdings(book, plan, cash_asset, state["accounts"], state["positions"])
+        holdings = decoding.holdings(book, plan, cash_asset, state["accounts"], state["positions"])
         cash = next((row for row in state["accounts"] if row[:2] == ["venue", cash_asset]), None)
         working: dict[str, Decimal] = {}
         for product, side, notional in state["live"]:
@@ -101,7 +102,7 @@ class Books:
             day_volume=Decimal(state["day_volume"]),
             hour_volume=Decimal(lately["hour_volume"]),
             minute_orders=lately["minute"],
-            recent=_recent(lately),
+            recent=decoding.recent(lately),
         )
 
     def holdings(self, book: str, plan: str, cash_asset: str) -> Holdings:
@@ -114,7 +115,7 @@ class Books:
                   from keel.positions where book = %(book)s and plan = %(plan)s)""",
             {"book": book, "plan": plan},
         )
-        return _holdings(book, plan, cash_asset, accounts, positions)
+        return decoding.holdings(book, plan, cash_asset, accounts, positions)
 
     def settling(
         self,
@@ -167,7 +168,7 @@ class Books:
                order by t.seq""",
             book, plan, entry_id,
         )  # fmt: skip
-        again = {fill.entry_id for fill in affected((_fill(row) for row in rows), corrected)}
+        again = {fill.entry_id for fill in affected((decoding.fill(row) for row in rows), corrected)}
         return [self._posted(row) for row in rows if row["source_id"] in again]
 
     def _posted(self, row: dict[str, Any]) -> Posted:
@@ -180,7 +181,7 @@ class Books:
                 key,
             )
         )
-        opened = tuple(_lot(lot) for lot in self._rows("select * from keel.lot where txn_id = %s", key))
+        opened = tuple(decoding.lot(lot) for lot in self._rows("select * from keel.lot where txn_id = %s", key))
         matches = self._rows("select * from keel.lot_match where txn_id = %s order by line", key)
         taken = self._rows("select * from keel.lot where id = any(%s)", [match["lot_id"] for match in matches])
         booking = Booking(
@@ -189,7 +190,7 @@ class Books:
             tuple(Match(match["lot_id"], match["quantity"], match["cost"], match["proceeds"]) for match in matches),
         )
         paid_from = frozenset(lot["id"] for lot in taken if lot["product"] != row["product"])
-        return Posted(booking, _fill(row), tuple(_lot(lot) for lot in taken), paid_from)
+        return Posted(booking, decoding.fill(row), tuple(decoding.lot(lot) for lot in taken), paid_from)
 
     def venue_balances(self, book: str) -> dict[str, Decimal]:
         """Asset -> what the ledger says the venue holds for the portfolio, all plans together."""
@@ -230,12 +231,12 @@ class Books:
         """Every order that may still trade, of all plans of the portfolio, oldest first."""
         states = "('staged', 'sending', 'in_doubt', 'open', 'cancelling')"
         query = f"{_ORDER} where h.book = %s and h.state in {states} order by i.created_at, i.leg"
-        return [_order(row) for row in self._rows(query, book)]
+        return [decoding.order(row) for row in self._rows(query, book)]
 
     def orders(self, ids: Iterable[UUID]) -> dict[UUID, Order]:
         """The orders with these client ids, as they stand; unknown ids are missing."""
         rows = self._rows(f"{_ORDER} where h.client_order_id = any(%s)", list(ids))
-        return {row["client_order_id"]: _order(row) for row in rows}
+        return {row["client_order_id"]: decoding.order(row) for row in rows}
 
     def orders_told(self, book: str, ids: Sequence[UUID], exchange_order_ids: Sequence[str]) -> list[Order]:
         """The portfolio's orders with these client ids or these ids of the venue, oldest first."""
@@ -243,7 +244,7 @@ class Books:
             return []
         where = "h.book = %s and (h.client_order_id = any(%s) or h.exchange_order_id = any(%s))"
         rows = self._rows(f"{_ORDER} where {where} order by i.created_at, i.leg", book, list(ids), list(exchange_order_ids))
-        return [_order(row) for row in rows]
+        return [decoding.order(row) for row in rows]
 
     def doubt(self, order_id: UUID) -> tuple[datetime, int]:
         """When the order's present doubt began (wall time), and how many complete scans have not found it since."""
@@ -258,7 +259,7 @@ class Books:
     def standing_fills(self, book: str, exchange_order_id: str) -> list[Fill]:
         """The booked fills of an order of the venue that no adjustment has taken the place of, oldest first."""
         query = "select * from keel.standing_fill where book = %s and exchange_order_id = %s order by traded_at, entry_id"
-        return [_fill(row) for row in self._rows(query, book, exchange_order_id)]
+        return [decoding.fill(row) for row in self._rows(query, book, exchange_order_id)]
 
     def suspense(self, book: str, asset: str) -> list[tuple[str, Decimal]]:
         """(plan, amount) of the asset that lies in suspense."""
@@ -280,11 +281,11 @@ class Books:
         query = """select * from keel.standing_fill where book = %s and exchange_order_id = %s and trade_id = %s
                    order by seen_at desc limit 1"""
         rows = self._rows(query, book, exchange_order_id, trade_id)
-        return _fill(rows[0]) if rows else None
+        return decoding.fill(rows[0]) if rows else None
 
     def order_by_exchange_id(self, book: str, exchange_order_id: str) -> Order | None:
         rows = self._rows(f"{_ORDER} where h.book = %s and h.exchange_order_id = %s", book, exchange_order_id)
-        return _order(rows[0]) if rows else None
+        return decoding.order(rows[0]) if rows else None
 
     def send_before(self, ids: Sequence[UUID]) -> dict[UUID, datetime]:
         """Order -> wall time after which it may not be sent any more."""
@@ -323,7 +324,8 @@ class Books:
 
     def slot_orders(self, book: str, slot: str) -> list[Order]:
         """The orders of a slot, by leg."""
-        return [_order(row) for row in self._rows(f"{_ORDER} where i.book = %s and i.slot = %s order by i.leg", book, slot)]
+        rows = self._rows(f"{_ORDER} where i.book = %s and i.slot = %s order by i.leg", book, slot)
+        return [decoding.order(row) for row in rows]
 
     def refusal(self, book: str, slot: str) -> dict[str, Any] | None:
         """The stored evaluation of a slot that was refused, or None."""
@@ -344,7 +346,7 @@ class Books:
             if scopes is None
             else self._rows("select * from keel.breaker where scope = any(%s) order by scope", list(scopes))
         )
-        return [_breaker(row) for row in rows]
+        return [decoding.breaker(row) for row in rows]
 
     def errors(self, book: str, plan: str, window: int = 20) -> tuple[int, int, int]:
         """(failures in a row of one kind, operations, failed operations) of the last `window` operations since a resume.
@@ -384,105 +386,3 @@ class Books:
         """True if the newest reconciliation found no difference; False without one."""
         found = self._one("select clean from keel.reconciliation where book = %s order by at desc limit 1", book)
         return bool(found)
-
-
-def _order(row: dict[str, Any]) -> Order:
-    request = Request(
-        product=row["product"],
-        side=Side(row["side"]),
-        quantity=row["quantity"],
-        type=OrderType(row["type"]),
-        limit_price=row["limit_price"],
-        stop_price=row["stop_price"],
-        time_in_force=TimeInForce(row["time_in_force"]),
-        post_only=row["post_only"],
-        expires_at=row["expires_at"],
-        leg=row["leg"],
-        protective=row["protective"],
-        reason=row["reason"],
-    )
-    owner = Owner(
-        mode=Mode(row["mode"]),
-        portfolio=row["portfolio"],
-        plan=row["plan"],
-        strategy=row["strategy"],
-        slot=row["slot"],
-    )
-    intent = Intent(
-        client_order_id=row["client_order_id"],
-        owner=owner,
-        request=request,
-        body=row["body"],
-        decision_price=row["decision_price"],
-        decided_at=row["decided_at"],
-    )
-    return Order(
-        intent=intent,
-        state=State(row["state"]),
-        seq=row["seq"],
-        exchange_order_id=row["exchange_order_id"],
-        filled=row["filled"],
-        reason=row["head_reason"],
-        updated_at=row["updated_at"],
-    )
-
-
-def _holdings(book: str, plan: str, cash_asset: str, accounts: list[list[str]], positions: list[list[str]]) -> Holdings:
-    """From accounts (kind, asset, product, posted, held) and positions (product, quantity, cost)."""
-    held = {asset: Decimal(held) for kind, asset, _, _, held in accounts if kind == "venue"}
-    cash = dict.fromkeys(("venue", "income", "fees"), ZERO)
-    for kind, asset, _, posted, _ in accounts:
-        if asset == cash_asset and kind in cash:
-            cash[kind] += Decimal(posted)
-    return Holdings(
-        book=book,
-        plan=plan,
-        cash_asset=cash_asset,
-        cash=cash["venue"],
-        positions={
-            product: Position(
-                product=product, quantity=Decimal(quantity), cost=Decimal(cost), held=held.get(product.split("-", 1)[0], ZERO)
-            )
-            for product, quantity, cost in positions
-        },
-        realised=-cash["income"],
-        fees=cash["fees"],
-    )
-
-
-def _recent(lately: dict[str, Any]) -> dict[str, Recent]:
-    """By product, from `keel.sent_lately`."""
-    counts = {product: (hour, day) for product, hour, day in lately["counts"]}
-    live, entries = dict(lately["live"]), dict(lately["entries"])
-    sales = {product: None if price is None else Decimal(price) for product, price in lately["sales"]}
-    bought: dict[str, list[Bought]] = {}
-    for product, quantity, price, at in lately["buys"]:
-        bought.setdefault(product, []).append(Bought(Decimal(quantity), Decimal(price), datetime.fromisoformat(at)))
-    return {
-        product: Recent(
-            hour_orders=counts.get(product, (0, 0))[0],
-            day_orders=counts.get(product, (0, 0))[1],
-            live_orders=live.get(product, 0),
-            entries=entries.get(product, 0),
-            resting_sale=sales.get(product),
-            bought=tuple(bought.get(product, ())),
-        )
-        for product in counts.keys() | live.keys() | entries.keys() | sales.keys()
-    }
-
-
-def _lot(row: dict[str, Any]) -> Lot:
-    """The lot as it was opened."""
-    return Lot(row["id"], row["quantity"], row["cost"], row["acquired_at"], row["origin"], row["basis_known"])
-
-
-def _fill(row: dict[str, Any]) -> Fill:
-    names = (field.name for field in fields(Fill))
-    return Fill(**{name: row[name] for name in names} | {"side": Side(row["side"]), "kind": FillKind(row["kind"])})
-
-
-def _breaker(row: dict[str, Any]) -> BreakerRow:
-    values = {field.name: row[field.name] for field in fields(BreakerRow)}
-    level = None if row["level"] is None else Level(row["level"])
-    cause = None if row["cause"] is None else Cause(row["cause"])
-    return BreakerRow(**(values | {"state": BreakerState(row["state"]), "level": level, "cause": cause}))

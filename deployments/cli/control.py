@@ -25,6 +25,7 @@ from deployments.cli.trade import Mode, desk_of
 
 if TYPE_CHECKING:
     from trading.desk import Desk
+    from trading.risk.breaker import BreakerRow
 
 breaker = typer.Typer(name="breaker", help="The circuit breaker: show, trip, resume.", no_args_is_help=True)
 breaks = typer.Typer(name="breaks", help="What reconciliation found: list, show, resolve.", no_args_is_help=True)
@@ -103,11 +104,17 @@ def resume_breaker(
     if not as_json:
         for row in found:
             if not isinstance(row, NotResumed):
-                print(f"{row.scope} is half-open until {row.test_until}: {row.reason}")
+                print(f"{_tested(row)}: {row.reason}")
     if refused:
         raise fail(refused[0].code, "; ".join(row.message for row in refused))
     if not found:
         print("No breaker of this plan is open." if not as_json else "", end="" if as_json else "\n")
+
+
+def _tested(row: BreakerRow) -> str:
+    from trading.money import stamp
+
+    return f"{row.scope} is half-open until {stamp(row.test_until) if row.test_until else 'a person closes it'}"
 
 
 def halt(
@@ -173,7 +180,7 @@ def resume(
         raise fail(refused[0].code if refused else "halted", "; ".join(why))
     if not as_json:
         resumed = [row for row in found if not isinstance(row, NotResumed)]
-        print("No halt file stands in the way.", *(f"{row.scope} is half-open until {row.test_until}." for row in resumed))
+        print("No halt file stands in the way.", *(f"{_tested(row)}." for row in resumed))
 
 
 def flatten(

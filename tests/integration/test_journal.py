@@ -172,6 +172,25 @@ def test_text_from_outside_is_stored_as_it_is_or_as_a_database_can_hold_it(ledge
     )
 
 
+def test_an_interrupt_between_a_command_and_its_answer_is_told_as_such_and_the_lock_goes_with_the_connection(
+    ledger: Ledger, database_url: str
+) -> None:
+    ledger.journal.lock_portfolio(BOOK, 1)
+
+    def interrupted() -> None:
+        try:
+            ledger.journal.connection.pgconn.send_query(b"select 1")
+            raise KeyboardInterrupt
+        finally:
+            ledger.journal.unlock_portfolio(BOOK)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    ledger.journal.sessions.close()
+    with Sessions(database_url) as later:
+        Journal(later, lambda: Author("test")).lock_portfolio(BOOK, 5)
+
+
 def test_an_open_breaker_that_committed_first_wins_and_frees_the_hold(ledger: Ledger) -> None:
     order = ledger.stage()
     ledger.trip("global", Level.REDUCE_ONLY)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import orjson
 from psycopg.errors import LockNotAvailable
+from psycopg.pq import TransactionStatus
 
 from trading.errors import Busy, NotAllowed
 from trading.ledger import Account, Booking, Transaction
@@ -224,6 +225,11 @@ class Journal:
             raise Busy(f"portfolio {book}: another run is at work since more than {wait_seconds:g} s") from None
 
     def unlock_portfolio(self, book: str) -> None:
+        """Gives the portfolio back. After an interrupt between a command and its answer the connection can say nothing more: then
+        the lock goes with the connection, and what is told is the interrupt.
+        """
+        if self.connection.info.transaction_status is TransactionStatus.ACTIVE:
+            return
         with translated():
             self.connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (book,))
 

@@ -108,11 +108,10 @@ def canonical(value: Any) -> str:
 
     Bodies and audit rows are hashed over this text, so a float is refused: its text differs by library.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=spelled, allow_nan=False)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_jsonable, allow_nan=False)
 
 
-def spelled(value: Any) -> str:
-    """The one text of a number, a time or an id in JSON. Raises TypeError for anything else."""
+def _jsonable(value: Any) -> str:
     if isinstance(value, Decimal):
         return text(value)
     if isinstance(value, datetime):

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from config.settings import PROJECT
-from deployments.stack.premises import read_record
+from deployments.stack.premises import is_free, read_record
 from deployments.stack.processes import end, marked
 from tests.builders.candles import write_generated
 
@@ -146,14 +146,16 @@ class Stack:
         data = str(self.home / "postgres" / "data")
         return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _working_directory(folder) == data]
 
-    def listens(self, port: int) -> bool:
-        """True if a process of this stack, marked or not, listens there."""
-        return any(os.fsencode(self.home) in _environment_of(process) for process in _listeners(port))
+    def has_left(self, port: int) -> bool:
+        """True if the port is free, or was taken since by what another file's tests, run beside this one, have started."""
+        ours = os.fsencode(self.home)
+        others = [b"KEEL_HOME=" in found and ours not in found for found in map(_environment_of, _listeners(port))]
+        return all(others) if others else is_free(port)
 
     def assert_nothing_is_left(self, port: int) -> None:
         assert marked(self.home) == []
         assert self.postgres_processes() == []
-        assert not self.listens(port)  # rather than that it is free: a stack of another file's tests may have taken it since
+        assert self.has_left(port)
         assert read_record(self.home) is None
 
     # --------------------------------------------------------------------------------------------------- the server

@@ -172,6 +172,15 @@ def test_text_from_outside_is_stored_as_it_is_or_as_a_database_can_hold_it(ledge
     )
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_refused_and_nothing_is_written(ledger: Ledger, number: float) -> None:
+    change, before = Change(), ledger.one("select seq from keel.audit_head")
+    change.add("verdicts", book=BOOK, plan=PLAN, slot_at=NOON, passed=True, body={"found": number})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        ledger.journal.record("market", change)
+    assert ledger.one("select seq from keel.audit_head") == before
+
+
 def test_an_interrupt_between_a_command_and_its_answer_is_told_as_such_and_the_lock_goes_with_the_connection(
     ledger: Ledger, database_url: str
 ) -> None:

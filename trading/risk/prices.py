@@ -90,10 +90,10 @@ def turned(_: Lane, bounds: Bounds) -> Finding:
     limit = bounds.controls.max_flip_share
     if bounds.turns is None:
         return True, "no model", limit
-    turned, among = bounds.turns
+    count, among = bounds.turns
     if among < FLIPS_AMONG_MIN:
         return True, f"{among} products", limit
-    observed = dec(turned) / among
+    observed = dec(count) / among
     return observed <= limit, observed, limit
 
 

@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
             "passed": self.passed,
             "observed": _stored(self.observed),
             "limit": _stored(self.limit),
-            "data": _LOOKED_AT[self.code],
+            "data": LOOKS_AT[self.code].value,
         }
 
 
@@ -160,7 +160,6 @@ class Refused(NamedTuple):
 
 TABLES: Mapping[str, Tables] = tables_of(PRODUCT_CONTROLS, ORDER_CONTROLS)
 """All checks: what the pipeline runs."""
-_LOOKED_AT = {code: data.value for code, data in LOOKS_AT.items()}
 _NAN = Decimal("NaN")
 _BUY = Side.BUY  # looked up once: see checks
 
@@ -368,6 +367,6 @@ def _shown(value: Value) -> str:
 
 
 def _stored(value: Value) -> str | None:
-    if value is None or type(value) is str:
-        return value
+    if value is None:
+        return None
     return text(value) if isinstance(value, Decimal) and value.is_finite() else str(value)

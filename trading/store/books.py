@@ -90,7 +90,7 @@ class Books:
             if side == Side.BUY:
                 working[product] = working.get(product, ZERO) + Decimal(notional)
         return Portfolio(
-            **{name.name: getattr(holdings, name.name) for name in fields(Holdings)},
+            **{field.name: getattr(holdings, field.name) for field in fields(Holdings)},
             cash_held=ZERO if cash is None else Decimal(cash[4]),
             cash_missing=Decimal(state["missing"]),
             working=working,

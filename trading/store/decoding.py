@@ -58,23 +58,23 @@ def order(row: dict[str, Any]) -> Order:
 def holdings(book: str, plan: str, cash_asset: str, accounts: list[list[str]], positions: list[list[str]]) -> Holdings:
     """From accounts (kind, asset, product, posted, held) and positions (product, quantity, cost)."""
     held = {asset: Decimal(held) for kind, asset, _, _, held in accounts if kind == "venue"}
-    cash = dict.fromkeys(("venue", "income", "fees"), ZERO)
+    totals = dict.fromkeys(("venue", "income", "fees"), ZERO)
     for kind, asset, _, posted, _ in accounts:
-        if asset == cash_asset and kind in cash:
-            cash[kind] += Decimal(posted)
+        if asset == cash_asset and kind in totals:
+            totals[kind] += Decimal(posted)
     return Holdings(
         book=book,
         plan=plan,
         cash_asset=cash_asset,
-        cash=cash["venue"],
+        cash=totals["venue"],
         positions={
             product: Position(
                 product=product, quantity=Decimal(quantity), cost=Decimal(cost), held=held.get(product.split("-", 1)[0], ZERO)
             )
             for product, quantity, cost in positions
         },
-        realised=-cash["income"],
-        fees=cash["fees"],
+        realised=-totals["income"],
+        fees=totals["fees"],
     )
 
 

@@ -14,13 +14,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import orjson
 from psycopg.errors import LockNotAvailable
 from psycopg.pq import TransactionStatus
 
 from trading.errors import Busy, NotAllowed
 from trading.ledger import Account, Booking, Transaction
-from trading.money import canonical, spelled, storable
+from trading.money import canonical, storable
 from trading.movements import Movement
 from trading.orders import Fill, Intent, Request, State
 from trading.risk.breaker import BreakerRow
@@ -163,19 +162,6 @@ def request_row(request: Request) -> dict[str, Any]:
     return {name: getattr(request, name) for name in names}
 
 
-def _payload(tables: Mapping[str, Any]) -> str:
-    """The rows as JSON, spelled as `canonical` does, but that letters beyond ASCII stay as they are.
-
-    A cycle of a thousand products writes some megabytes, so a quicker library does it: nothing compares these texts between
-    versions. What it cannot spell is left to `canonical`; text from outside that no database can hold is replaced.
-    """
-    try:
-        payload = orjson.dumps(tables, default=spelled, option=orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME)
-    except orjson.JSONEncodeError:  # half a surrogate pair, a key that is no text
-        return canonical(storable(tables))
-    return canonical(storable(tables)) if b"\\u0000" in payload else payload.decode()
-
-
 class Journal:
     """Writes to one ledger, each kind of change in the role that may. The portfolio's lock lives with the deciding session."""
 
@@ -201,7 +187,9 @@ class Journal:
         tables = {name: rows for name, rows in change.tables.items() if rows}
         if missing := change.accounts.keys() - self._opened:
             tables["accounts"] = [account_row(change.accounts[id_]) for id_ in change.accounts if id_ in missing]
-        payload = _payload(tables)
+        payload = canonical(tables)
+        if "\\u0000" in payload or "\\ud" in payload:  # text from outside that no database can hold
+            payload = canonical(storable(tables))
         who, session = self.author(), self.sessions[role]
         with translated():
             row = session.execute(

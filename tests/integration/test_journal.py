@@ -13,15 +13,16 @@ import psycopg
 import pytest
 
 from trading.errors import BooksRefused, Busy, Fenced, Stale
-from trading.ledger import Account, Posting, Transaction, book_fill, opening
+from trading.ledger import OUTSIDE, Account, Posting, Transaction, book_fill, opening
 from trading.lots import LotMethod, Lots
 from trading.money import canonical, derived_id, digest
 from trading.orders import Fill, Intent, Mode, Owner, Request, Side, State, client_order_id, order_terms, slot_name
 from trading.plan import BreakerRules
 from trading.risk.breaker import Level, closed, open_breaker
 from trading.store.books import Books
-from trading.store.database import Sessions, connect
+from trading.store.database import Sessions, connect, engine
 from trading.store.journal import Author, Change, Journal
+from trading.store.reports import Reports
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BOOK, PLAN, PLAN_BODY = "paper:main", "default", '{"name":"default"}'
@@ -170,6 +171,13 @@ def test_text_from_outside_is_stored_as_it_is_or_as_a_database_can_hold_it(ledge
     assert stored in str(
         ledger.one("select payload::jsonb -> 'operations' -> 0 ->> 'detail' from keel.audit order by seq desc limit 1")
     )
+
+
+def test_of_a_book_the_share_that_is_no_plans_is_told_last(ledger: Ledger, database_url: str) -> None:
+    change = Change()
+    change.transaction(opening(BOOK, OUTSIDE, "USD", Decimal(1), NOON))
+    ledger.journal.record("settle", change)
+    assert Reports(engine(database_url)).plans() == [(BOOK, PLAN), (BOOK, OUTSIDE)]
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

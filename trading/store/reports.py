@@ -17,6 +17,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
 from trading.errors import ConfigurationError, LedgerUnavailable
+from trading.ledger import OUTSIDE
 from trading.market import interval_seconds
 from trading.money import ZERO, dec, utc
 from trading.orders import LIVE_STATES
@@ -294,9 +295,10 @@ class Reports:
         return self._rows(VerdictRow, query, newest=newest, **scope.values)
 
     def plans(self) -> list[tuple[str, str]]:
-        """(book, plan) of every plan that has books."""
-        found = self.mappings("select distinct book, plan from keel.account where kind = 'equity' and plan <> '' order by 1, 2")
-        return [(row["book"], row["plan"]) for row in found]
+        """(book, plan) of every plan that has books, by book; the share that is no plan's is the last of each."""
+        found = self.mappings("select distinct book, plan from keel.account where kind = 'equity' and plan <> ''")
+        shares = [(row["book"], row["plan"]) for row in found]
+        return sorted(shares, key=lambda share: (share[0], share[1] == OUTSIDE, share[1]))
 
     def plan_body(self, book: str, plan: str) -> str | None:
         """The plan as canonical JSON, as it was when it last claimed a slot; None when it never did."""
